@@ -1,0 +1,58 @@
+"""Agents: states, the table of transitions, and the record. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+AgentId = NewType("AgentId", str)
+
+
+class AgentState(StrEnum):
+    """What the hub knows an agent to be doing."""
+
+    IDLE = "idle"  #: connected, may be given a task
+    ASSIGNED = "assigned"  #: was pushed a task and has not accepted it yet
+    WORKING = "working"  #: accepted its task
+    BLOCKED = "blocked"  #: connected, but busy on its own account: it rejected a task and rests
+    OFFLINE = "offline"  #: not connected; may still hold a task, within the grace
+
+
+#: Every legal move of an agent. Any state may be left by a disconnect.
+TRANSITIONS: Mapping[AgentState, frozenset[AgentState]] = {
+    AgentState.IDLE: frozenset({AgentState.ASSIGNED, AgentState.OFFLINE}),
+    AgentState.ASSIGNED: frozenset({AgentState.WORKING, AgentState.IDLE, AgentState.BLOCKED, AgentState.OFFLINE}),
+    AgentState.WORKING: frozenset({AgentState.IDLE, AgentState.ASSIGNED, AgentState.BLOCKED, AgentState.OFFLINE}),
+    AgentState.BLOCKED: frozenset({AgentState.IDLE, AgentState.OFFLINE}),
+    AgentState.OFFLINE: frozenset({AgentState.IDLE, AgentState.ASSIGNED, AgentState.WORKING}),
+}
+
+#: Shown in ``flags`` while the agent's last assignment was lost; such an agent is chosen after all others.
+FLAG_UNRESPONSIVE = "unresponsive"
+
+
+class AgentFeature(StrEnum):
+    """What a client says it can do, in ``features`` of its identify frame."""
+
+    PROGRESS = "progress"  #: sends task_progress while its agent works
+    CANCEL = "cancel"  #: understands task_cancel
+    RECOVER = "recover"  #: sends task_recovering after every identify for a task it holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A stored agent. Times are epoch milliseconds."""
+
+    id: AgentId
+    name: str | None
+    status: str | None
+    state: AgentState
+    capabilities: tuple[str, ...]
+    current_task_id: str | None
+    flags: tuple[str, ...]
+    connected_at: int | None
+    last_seen: int | None
+    last_state_change: int | None
+    gateway: str | None

@@ -1,0 +1,1 @@
+"""Redis and nothing else: keys, scripts, and one repository per aggregate."""

@@ -1,0 +1,116 @@
+"""Gateways in the store: leases, outboxes, and the channels they listen to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agentcom.errors import GatewayLeaseLost, StoreUnavailable
+from agentcom.settings import TaskLimits
+from agentcom.store.keys import Keys
+from agentcom.store.link import Link
+from agentcom.store.scripts import Scripts
+from agentcom.store.tasks import Swept
+
+OUTBOX_BATCH = 500
+OUTBOX_BLOCK_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """Something to push. ``frame`` is written as it is; for ``close`` it is the reason that goes with ``code``."""
+
+    entry_id: str
+    conn: str
+    kind: Literal["assign", "cancel", "frame", "close"]
+    frame: bytes
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message on one of the channels: ``data`` is presence JSON, or the id of an agent whose tokens are revoked."""
+
+    channel: Literal["presence", "revoked", "subscribed"]
+    data: bytes
+
+
+class GatewayStore:
+    """Leases and outboxes. Blocking reads use ``blocking``, which makes a connection for each of them."""
+
+    def __init__(self, scripts: Scripts, link: Link, blocking: Redis, keys: Keys, limits: TaskLimits) -> None:
+        self._scripts = scripts
+        self._link = link
+        self._blocking = blocking
+        self._keys = keys
+        self._limits = limits
+
+    async def renew(self, gateway: str, *, lease_ms: int, first: bool = False) -> int:
+        """Takes (``first``) or prolongs a lease. Returns when it ends; raises :class:`GatewayLeaseLost`."""
+        reply = await self._scripts.call("gateway/renew", gateway=gateway, lease_ms=lease_ms, first=int(first))
+        if reply.code != "OK":
+            raise GatewayLeaseLost()
+        return reply.number(0)
+
+    async def expire(self, *, limit: int) -> Swept:
+        """Disconnects agents of gateways whose lease has lapsed."""
+        reply = await self._scripts.call("gateway/expire", grace_ms=self._limits.disconnect_grace_ms, limit=limit)
+        return Swept(reply.number(0), reply.number(1) == 1)
+
+    async def read_outbox(self, gateway: str, *, after: str) -> list[OutboxEntry]:
+        """What was put into the outbox after an entry id, waiting up to a second for the first of it.
+
+        Raises :class:`StoreUnavailable`; read again from the same id then.
+        """
+        try:
+            streams = await self._blocking.xread(
+                {self._keys.outbox(gateway): after}, count=OUTBOX_BATCH, block=OUTBOX_BLOCK_MS
+            )
+        except (TimeoutError, RedisError, OSError) as error:
+            raise StoreUnavailable() from error
+        return [_entry(entry_id, fields) for _, entries in streams for entry_id, fields in entries]
+
+    async def trim_outbox(self, gateway: str, *, through: str) -> None:
+        """Removes entries that were pushed, up to and including an entry id."""
+        milliseconds, _, sequence = through.partition("-")
+        await self._link.call("XTRIM", self._keys.outbox(gateway), "MINID", f"{milliseconds}-{int(sequence) + 1}")
+
+    async def listen(self, channels: Sequence[Literal["presence", "revoked"]]) -> AsyncIterator[Notice]:
+        """What is published on the channels. Raises :class:`StoreUnavailable` when the connection is lost.
+
+        Each successful subscription is announced as a ``subscribed`` notice: what was published before is lost.
+        """
+        names = {
+            channel: self._keys.presence_channel() if channel == "presence" else self._keys.revoked_channel()
+            for channel in channels
+        }
+        by_name = {name.encode(): channel for channel, name in names.items()}
+        subscription = self._blocking.pubsub()
+        try:
+            await subscription.subscribe(*names.values())
+            yield Notice("subscribed", b"")
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is not None:
+                    yield Notice(by_name[message["channel"]], message["data"])
+                elif not subscription.subscribed:
+                    raise StoreUnavailable()
+        except (TimeoutError, RedisError, OSError) as error:
+            raise StoreUnavailable() from error
+        finally:
+            await subscription.aclose()  # type: ignore[no-untyped-call]
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> OutboxEntry:
+    code = fields.get(b"code")
+    return OutboxEntry(
+        entry_id=entry_id.decode(),
+        conn=fields[b"conn"].decode(),
+        kind=fields[b"kind"].decode(),  # type: ignore[arg-type]
+        frame=fields[b"frame"],
+        code=None if code is None else int(code),
+    )

@@ -1,0 +1,143 @@
+"""Every key of a namespace, spelled once.
+
+All keys of a namespace share the hash tag ``{<namespace>}``, so a script touches one slot and a namespace lives on one
+shard. ``include/keys.lua`` spells the same keys for the scripts; a test holds the two together.
+
+=====================  ======  ==========================================================================
+key                    type    holds
+=====================  ======  ==========================================================================
+task:<id>              hash    one task; ``v`` is the schema version; removed when pruned
+task:<id>:history      list    JSON entries, newest first, at most 50
+queue:<signature>      zset    queued task ids; score: microseconds of queueing + priority * ageing window
+sigs                   hash    signature of several capabilities with a non-empty queue -> where it is filed
+sigs:<capability>      zset    signatures filed under this capability; score: that of the queue's head
+status:<status>        zset    task ids; score: priority * 2e15 + microseconds of creation (list order)
+due:<kind>             zset    deadlines in ms. Of tasks: accept, progress, runtime, cancel, delayed,
+                               expires, complete_by. Of agents: grace, unblock
+finished, dead         zset    completed and cancelled tasks, dead letters; score: ms of the end
+counters               hash    submitted and pruned tasks since the beginning
+idem:<digest>:<agent>  hash    what an idempotency key was used for; expires
+agent:<id>             hash    a connected agent, or one that still holds a task within its grace
+agent:<id>:tokens      set     token digests of an agent
+agents                 zset    connected agent ids, score 0 (lexical order for paging)
+agents:seen            zset    connected agent ids; score: ms of the last sign of life
+capabilities           hash    capability -> number of connected agents that have it
+idle, idle:<cap>       zset    idle agents, all and by capability; score: ms of when they became idle
+gateways               zset    gateway ids; score: ms of the lease's end
+gateway:<id>:agents    set     agents connected to a gateway
+out:<gateway>          stream  what a gateway must push; trimmed by the gateway as it reads
+events                 stream  every domain event, about the newest 100,000
+match                  stream  requests to match, removed when served
+tokens                 hash    SHA-256 of a token -> agent, role, prefix, time, as JSON
+violations:<agent>     hash    disconnects for invalid frames and the end of the cooldown; expires
+config                 hash    settings changed at run time
+services               hash    <service>:<instance> -> last progress, as JSON
+presence, revoked      pub/sub channels: presence events as JSON; agent ids whose tokens were revoked
+=====================  ======  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Spells the keys of one namespace."""
+
+    namespace: str
+
+    @property
+    def root(self) -> str:
+        return f"ac:{{{self.namespace}}}:"
+
+    def task(self, task_id: str) -> str:
+        return f"{self.root}task:{task_id}"
+
+    def history(self, task_id: str) -> str:
+        return f"{self.root}task:{task_id}:history"
+
+    def queue(self, signature: str) -> str:
+        return f"{self.root}queue:{signature}"
+
+    def signatures(self, capability: str) -> str:
+        return f"{self.root}sigs:{capability}"
+
+    def filed(self) -> str:
+        return f"{self.root}sigs"
+
+    def status(self, status: str) -> str:
+        return f"{self.root}status:{status}"
+
+    def due(self, kind: str) -> str:
+        return f"{self.root}due:{kind}"
+
+    def finished(self) -> str:
+        return f"{self.root}finished"
+
+    def dead(self) -> str:
+        return f"{self.root}dead"
+
+    def counters(self) -> str:
+        return f"{self.root}counters"
+
+    def idempotency(self, submitter: str, digest: str) -> str:
+        return f"{self.root}idem:{digest}:{submitter}"
+
+    def agent(self, agent_id: str) -> str:
+        return f"{self.root}agent:{agent_id}"
+
+    def agents(self) -> str:
+        return f"{self.root}agents"
+
+    def seen(self) -> str:
+        return f"{self.root}agents:seen"
+
+    def capabilities(self) -> str:
+        return f"{self.root}capabilities"
+
+    def idle_any(self) -> str:
+        return f"{self.root}idle"
+
+    def idle(self, capability: str) -> str:
+        return f"{self.root}idle:{capability}"
+
+    def gateways(self) -> str:
+        return f"{self.root}gateways"
+
+    def gateway_agents(self, gateway: str) -> str:
+        return f"{self.root}gateway:{gateway}:agents"
+
+    def outbox(self, gateway: str) -> str:
+        return f"{self.root}out:{gateway}"
+
+    def events(self) -> str:
+        return f"{self.root}events"
+
+    def match(self) -> str:
+        return f"{self.root}match"
+
+    def tokens(self) -> str:
+        return f"{self.root}tokens"
+
+    def agent_tokens(self, agent_id: str) -> str:
+        return f"{self.root}agent:{agent_id}:tokens"
+
+    def violations(self, agent_id: str) -> str:
+        return f"{self.root}violations:{agent_id}"
+
+    def config(self) -> str:
+        return f"{self.root}config"
+
+    def services(self) -> str:
+        return f"{self.root}services"
+
+    def presence_channel(self) -> str:
+        return f"{self.root}presence"
+
+    def revoked_channel(self) -> str:
+        return f"{self.root}revoked"
+
+    def clock_shift(self) -> str:
+        """Milliseconds by which the clock of tests is moved; read only with ``shifted_clock``."""
+        return f"{self.root}clock:shift"

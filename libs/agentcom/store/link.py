@@ -1,0 +1,210 @@
+"""One pipelined connection to Redis.
+
+Calls made in one turn of the event loop travel in one write, replies are matched in order, and nothing waits for the
+reply of the call before it: that order is what the gateway relies on when it passes on an agent's frames one after
+another. After a lost connection, calls without a reply are sent again, in order, so **every call made here must be safe
+to run twice**; the scripts are (they carry ids and generations). Blocking commands need a connection of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import hiredis
+import structlog
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AuthenticationError, RedisError
+
+from agentcom.errors import StoreFull, StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+RedisValue: TypeAlias = "bytes | int | list[RedisValue] | None"
+
+READ_BYTES = 256 * 1024
+MAX_WAITING = 100_000
+RECONNECT_FIRST_S = 0.05
+RECONNECT_LAST_S = 2.0
+#: Errors of a server that is starting, failing over or was demoted: the same call succeeds elsewhere or later.
+MOVING_ON = ("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY ")
+
+
+class CommandError(Exception):
+    """Redis refused a command; the message is Redis's own."""
+
+
+def _pack(command: tuple[bytes | str | float, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
+    return packed
+
+
+@dataclass(slots=True)
+class _Call:
+    packed: bytes
+    future: asyncio.Future[RedisValue]
+    deadline: float
+
+
+class Link:
+    """Sends commands over one connection and keeps it open until :meth:`close`.
+
+    Parameters
+    ----------
+    pool
+        Where connections come from (URL, TLS, credentials, Sentinel). The link makes its own and never pools it.
+    greeting
+        Commands sent first on every new connection, such as loading scripts. Their replies are not looked at.
+    timeout_s
+        A call without a reply for this long fails with :class:`StoreUnavailable`.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool, *, greeting: Callable[[], Sequence[tuple[bytes, ...]]], timeout_s: float = 10.0
+    ) -> None:
+        self._pool = pool
+        self._greeting = greeting
+        self._timeout = timeout_s
+        self._unsent: deque[_Call] = deque()
+        self._inflight: deque[_Call] = deque()
+        self._writer: asyncio.StreamWriter | None = None
+        self._flush_scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def connected(self) -> bool:
+        return self._writer is not None
+
+    def start(self) -> None:
+        """Begins to connect, in the background; calls may be made at once."""
+        self._loop = asyncio.get_running_loop()
+        self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._expire_calls())]
+
+    async def close(self) -> None:
+        """Closes the connection; calls without a reply fail."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._fail_all(StoreUnavailable("the connection to the store was closed"))
+
+    def call(self, *command: bytes | str | float) -> asyncio.Future[RedisValue]:
+        """Sends a command; the future has its reply, :class:`CommandError`, or :class:`StoreUnavailable`."""
+        loop = self._running_loop()
+        future: asyncio.Future[RedisValue] = loop.create_future()
+        if len(self._unsent) >= MAX_WAITING:
+            future.set_exception(StoreUnavailable("too many calls wait for the store"))
+            return future
+        self._unsent.append(_Call(_pack(command), future, loop.time() + self._timeout))
+        if self._writer is not None and not self._flush_scheduled:
+            self._flush_scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("the link is not started")
+        return self._loop
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self._writer is None or not self._unsent:
+            return
+        calls = self._unsent
+        self._unsent = deque()
+        self._inflight.extend(calls)
+        self._writer.write(b"".join([call.packed for call in calls]))
+
+    async def _stay_connected(self) -> None:
+        delay = RECONNECT_FIRST_S
+        while True:
+            try:
+                connection = await self._connect()
+            except (TimeoutError, RedisError, OSError) as error:
+                level = log.error if isinstance(error, AuthenticationError) else log.warning
+                level("store_connect_failed", error=str(error), retry_in_s=round(delay, 2))
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, RECONNECT_LAST_S)
+                continue
+            delay = RECONNECT_FIRST_S
+            try:
+                await self._converse(connection)
+            except (OSError, EOFError, hiredis.ProtocolError) as error:
+                log.warning("store_connection_lost", error=str(error) or type(error).__name__)
+            finally:
+                self._writer = None
+                self._unsent.extendleft(reversed(self._inflight))
+                self._inflight.clear()
+                with contextlib.suppress(RedisError, OSError, asyncio.TimeoutError):
+                    await connection.disconnect(nowait=True)
+            await asyncio.sleep(random.uniform(0, RECONNECT_FIRST_S))
+
+    async def _connect(self) -> AbstractConnection:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(self._timeout):
+            await connection.connect()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def _converse(self, connection: AbstractConnection) -> None:
+        reader, writer = connection._reader, connection._writer
+        if reader is None or writer is None:
+            raise EOFError("connection closed")
+        replies = hiredis.Reader()
+        greeting = [_pack(command) for command in self._greeting()]
+        for packed in greeting:
+            writer.write(packed)
+        ignored = len(greeting)
+        self._writer = writer
+        self._flush()
+        while data := await reader.read(READ_BYTES):
+            replies.feed(data)
+            while (reply := replies.gets()) is not False:
+                if ignored:
+                    ignored -= 1
+                    if isinstance(reply, hiredis.ReplyError):
+                        raise EOFError(str(reply))
+                else:
+                    self._answer(reply)
+        raise EOFError("closed by the server")
+
+    def _answer(self, reply: RedisValue | hiredis.ReplyError) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            text = str(reply)
+            if text.startswith(MOVING_ON):
+                # Left in flight: it is sent again once a server that can take it is found.
+                raise EOFError(text)
+            call = self._inflight.popleft()
+            if not call.future.done():
+                call.future.set_exception(StoreFull() if text.startswith("OOM") else CommandError(text))
+            return
+        call = self._inflight.popleft()
+        if not call.future.done():
+            call.future.set_result(reply)
+
+    async def _expire_calls(self) -> None:
+        """Fails calls past their deadline. A connection on which one was sent in vain is given up."""
+        while True:
+            await asyncio.sleep(self._timeout / 10)
+            now = self._running_loop().time()
+            if self._inflight and self._inflight[0].deadline < now and self._writer is not None:
+                self._writer.transport.abort()
+            for waiting in (self._inflight, self._unsent):
+                for call in waiting:
+                    if call.deadline < now and not call.future.done():
+                        call.future.set_exception(StoreUnavailable())
+            while self._unsent and self._unsent[0].future.done():
+                self._unsent.popleft()
+
+    def _fail_all(self, error: StoreUnavailable) -> None:
+        for call in (*self._inflight, *self._unsent):
+            if not call.future.done():
+                call.future.set_exception(error)
+        self._inflight.clear()
+        self._unsent.clear()

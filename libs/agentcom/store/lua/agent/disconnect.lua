@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- agent/disconnect: connected -> offline (forgotten at once if it holds no task), only for the agent's current
+-- connection: a late close of an older one changes nothing.
+-- ARGV: agent_id conn reason grace_ms
+-- RETURNS: OK | CONNECTION_REPLACED
+-- EVENTS: agent_left
+-- INCLUDE: keys clock events sets agent_state presence
+
+if redis.call('HGET', agent_key(agent_id), 'conn') ~= conn then return {'CONNECTION_REPLACED'} end
+disconnect(agent_id, reason, tonumber(grace_ms))
+return {'OK'}

@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- agent/expire: disconnected agents whose grace has passed are forgotten and their tasks go back to the queue.
+-- ARGV: limit
+-- RETURNS: OK {served more}
+-- EVENTS: task_reclaimed task_dead_letter task_cancelled
+-- INCLUDE: keys clock events sets queue agent_state task_state
+
+local due = redis.call('ZRANGEBYSCORE', due_key('grace'), '-inf', now, 'LIMIT', 0, limit)
+for _, agent_id in ipairs(due) do
+  local task_id = redis.call('HGET', agent_key(agent_id), 'task')
+  if task_id then reclaim(task_id, load_task(task_id), 'agent_disconnect') end
+  forget_agent(agent_id)
+end
+return {'OK', #due, #due == tonumber(limit) and 1 or 0}

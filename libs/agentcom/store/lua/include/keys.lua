@@ -1,0 +1,29 @@
+-- Every key the scripts touch, spelled once. The same names as agentcom/store/keys.py; a test holds them together.
+local root = KEYS[1]
+local function task_key(id) return root .. 'task:' .. id end
+local function history_key(id) return root .. 'task:' .. id .. ':history' end
+local function queue_key(signature) return root .. 'queue:' .. signature end
+local function signatures_key(capability) return root .. 'sigs:' .. capability end
+local function filed_key() return root .. 'sigs' end
+local function status_key(status) return root .. 'status:' .. status end
+local function due_key(kind) return root .. 'due:' .. kind end
+local function finished_key() return root .. 'finished' end
+local function dead_key() return root .. 'dead' end
+local function counters_key() return root .. 'counters' end
+local function idempotency_key(submitter, digest) return root .. 'idem:' .. digest .. ':' .. submitter end
+local function agent_key(id) return root .. 'agent:' .. id end
+local function agents_key() return root .. 'agents' end
+local function seen_key() return root .. 'agents:seen' end
+local function capabilities_key() return root .. 'capabilities' end
+local function idle_any_key() return root .. 'idle' end
+local function idle_key(capability) return root .. 'idle:' .. capability end
+local function gateways_key() return root .. 'gateways' end
+local function gateway_agents_key(id) return root .. 'gateway:' .. id .. ':agents' end
+local function outbox_key(gateway) return root .. 'out:' .. gateway end
+local function events_key() return root .. 'events' end
+local function match_key() return root .. 'match' end
+local function tokens_key() return root .. 'tokens' end
+local function agent_tokens_key(id) return root .. 'agent:' .. id .. ':tokens' end
+local function violations_key(id) return root .. 'violations:' .. id end
+local function presence_channel() return root .. 'presence' end
+local function revoked_channel() return root .. 'revoked' end

@@ -1,0 +1,26 @@
+-- Coming and going of agents. Needs keys clock events sets agent_state.
+
+-- Takes a connected agent off its connection: out of the lists, and out of the idle sets if it waited for work.
+local function detach(agent_id, state, capabilities, gateway)
+  if state == 'idle' then leave_idle(agent_id, capabilities) end
+  if state == 'blocked' then redis.call('ZREM', due_key('unblock'), agent_id) end
+  count_capabilities(capabilities, -1)
+  redis.call('SREM', gateway_agents_key(gateway), agent_id)
+end
+
+-- A connected agent is gone. Without a task it is forgotten; with one it has grace_ms to come back and carry on.
+local function disconnect(agent_id, reason, grace_ms)
+  local agent = redis.call('HMGET', agent_key(agent_id), 'state', 'capabilities', 'gateway', 'task', 'connected_at')
+  detach(agent_id, agent[1], agent[2] or '', agent[3])
+  redis.call('ZREM', agents_key(), agent_id)
+  redis.call('ZREM', seen_key(), agent_id)
+  if agent[4] then
+    redis.call('HSET', agent_key(agent_id), 'state', 'offline', 'last_state_change', now)
+    redis.call('HDEL', agent_key(agent_id), 'gateway', 'conn')
+    redis.call('ZADD', due_key('grace'), now + grace_ms, agent_id)
+  else
+    redis.call('DEL', agent_key(agent_id))
+  end
+  emit('agent_left', 'agent_id', agent_id, 'reason', reason, 'connected_ms', now - tonumber(agent[5] or now))
+  publish_presence('agent_left', agent_id)
+end

@@ -1,0 +1,129 @@
+-- Moving tasks between their places. Needs keys clock events queue agent_state.
+-- status:<s> holds a task exactly while its status is s. An assigned task is in due:accept until it is accepted and in
+-- due:progress from then on, so no assigned task is without a deadline.
+
+local function load_task(task_id)
+  local t = redis.call('HMGET', task_key(task_id), 'status', 'assigned_to', 'generation', 'listing', 'signature',
+    'score', 'complete_by', 'expires_at', 'max_runtime_ms', 'accepted_at', 'retry_count', 'max_retries',
+    'delivery_count', 'max_deliveries', 'retry_backoff_ms', 'cancel_requested_at', 'assigned_at')
+  if not t[1] then return nil end
+  return {status = t[1], assigned_to = t[2], generation = tonumber(t[3]), listing = t[4], signature = t[5],
+    score = t[6], complete_by = t[7], expires_at = t[8], max_runtime_ms = t[9], accepted_at = t[10],
+    retry_count = tonumber(t[11]), max_retries = tonumber(t[12]), delivery_count = tonumber(t[13]),
+    max_deliveries = tonumber(t[14]), retry_backoff_ms = tonumber(t[15]), cancel_requested_at = t[16],
+    assigned_at = tonumber(t[17])}
+end
+
+-- The refusal for a frame about a task by an agent, or nil if the task is assigned to it in this generation.
+-- An empty generation is not checked: clients of the old protocol do not send it with every frame.
+local function refuse(task, agent_id, generation)
+  if not task then return {'NOT_FOUND'} end
+  if task.status ~= 'assigned' then return {'INVALID_STATE', task.status} end
+  if generation ~= '' and tonumber(generation) ~= task.generation then
+    return {'STALE_GENERATION', task.generation}
+  end
+  if task.assigned_to ~= agent_id then return {'NOT_OWNER', task.assigned_to} end
+  return nil
+end
+
+-- Out of assigned: removes the place and the deadlines of the run.
+local function leave_assigned(task_id, task)
+  redis.call('ZREM', status_key('assigned'), task_id)
+  redis.call('ZREM', due_key(task.accepted_at and 'progress' or 'accept'), task_id)
+  if task.accepted_at and task.max_runtime_ms then redis.call('ZREM', due_key('runtime'), task_id) end
+  if task.cancel_requested_at then redis.call('ZREM', due_key('cancel'), task_id) end
+end
+
+local function leave_delayed(task_id, task)
+  redis.call('ZREM', status_key('delayed'), task_id)
+  redis.call('ZREM', due_key('delayed'), task_id)
+  if task.expires_at then redis.call('ZREM', due_key('expires'), task_id) end
+end
+
+-- Out of whatever live place the task is in.
+local function leave_place(task_id, task)
+  if task.status == 'assigned' then leave_assigned(task_id, task)
+  elseif task.status == 'queued' then dequeue(task_id, task.signature, task.expires_at)
+  else leave_delayed(task_id, task) end
+end
+
+-- Into completed or cancelled. The caller has taken the task out of its place.
+local function finish(task_id, task, status)
+  redis.call('HSET', task_key(task_id), 'status', status, 'updated_at', now, 'finished_at', now)
+  redis.call('ZADD', status_key(status), task.listing, task_id)
+  redis.call('ZADD', finished_key(), now, task_id)
+  if task.complete_by then redis.call('ZREM', due_key('complete_by'), task_id) end
+end
+
+local function cancel(task_id, task, details)
+  finish(task_id, task, 'cancelled')
+  record(task_id, 'cancelled', now, cjson.encode(details))
+  emit('task_cancelled', 'task_id', task_id, 'agent_id', task.assigned_to or '', 'generation', task.generation)
+end
+
+-- Into the dead letters. The caller has taken the task out of its place.
+local function bury(task_id, task, reason)
+  redis.call('HSET', task_key(task_id), 'status', 'dead_letter', 'last_error', reason, 'updated_at', now,
+    'finished_at', now)
+  redis.call('ZADD', status_key('dead_letter'), task.listing, task_id)
+  redis.call('ZADD', dead_key(), now, task_id)
+  if task.complete_by then redis.call('ZREM', due_key('complete_by'), task_id) end
+  record(task_id, 'dead_letter', now, cjson.encode(reason))
+  emit('task_dead_letter', 'task_id', task_id, 'agent_id', task.assigned_to or '', 'generation', task.generation,
+    'reason', reason)
+end
+
+-- assigned -> queued, or delayed if delay_ms is above 0. The caller has taken the task out of its place.
+local function requeue(task_id, task, delay_ms)
+  local key = task_key(task_id)
+  redis.call('HDEL', key, 'assigned_to', 'assigned_at', 'accepted_at', 'progress')
+  if delay_ms > 0 then
+    redis.call('HSET', key, 'status', 'delayed', 'generation', task.generation + 1, 'updated_at', now)
+    redis.call('ZADD', status_key('delayed'), task.listing, task_id)
+    redis.call('ZADD', due_key('delayed'), now + delay_ms, task_id)
+    if task.expires_at then redis.call('ZADD', due_key('expires'), task.expires_at, task_id) end
+  else
+    redis.call('HSET', key, 'status', 'queued', 'generation', task.generation + 1, 'updated_at', now)
+    enqueue(task_id, task.signature, task.score, task.listing, task.expires_at)
+    request_match('signature', task.signature)
+  end
+end
+
+-- A lost delivery: assigned -> queued, or dead_letter past max_deliveries, or cancelled if that was asked for.
+local function reclaim(task_id, task, reason)
+  leave_assigned(task_id, task)
+  if task.cancel_requested_at then return cancel(task_id, task, reason) end
+  local count = redis.call('HINCRBY', task_key(task_id), 'delivery_count', 1)
+  record(task_id, 'reclaimed', now, cjson.encode(reason))
+  emit('task_reclaimed', 'task_id', task_id, 'agent_id', task.assigned_to, 'generation', task.generation,
+    'reason', reason)
+  if count >= task.max_deliveries then return bury(task_id, task, 'max_deliveries: ' .. reason) end
+  requeue(task_id, task, 0)
+end
+
+-- Exponential back-off with jitter: between half and all of base * 2^(attempt - 1), at most cap_ms.
+local function backoff(base_ms, attempt, cap_ms)
+  local full = math.min(base_ms * 2 ^ math.min(attempt - 1, 30), cap_ms)
+  return math.floor(full / 2 + (full / 2) * ((now_us % 1000) / 1000))
+end
+
+-- A failed attempt: assigned -> delayed or queued while retries are left, else dead_letter, or cancelled if that was
+-- asked for. Returns what became of the task, as in task_ack.
+local function fail_attempt(task_id, task, reason, backoff_cap_ms)
+  leave_assigned(task_id, task)
+  if task.cancel_requested_at then
+    cancel(task_id, task, reason)
+    return 'cancelled'
+  end
+  local failures = redis.call('HINCRBY', task_key(task_id), 'retry_count', 1)
+  if failures >= task.max_retries then
+    bury(task_id, task, reason)
+    return 'dead_letter'
+  end
+  redis.call('HSET', task_key(task_id), 'last_error', reason)
+  record(task_id, 'retry', now, cjson.encode(reason))
+  emit('task_retried', 'task_id', task_id, 'agent_id', task.assigned_to, 'generation', task.generation,
+    'reason', reason)
+  requeue(task_id, task, backoff(task.retry_backoff_ms, failures, backoff_cap_ms))
+  return 'retried'
+end

@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- task/confirm_cancel: assigned with a cancel asked for -> cancelled, on its agent's word. Frees the agent as
+-- task/complete does.
+-- ARGV: task_id agent_id conn generation accept_timeout_ms
+-- RETURNS: OK {first|repeat outcome next_frame} | NOT_FOUND | INVALID_STATE {status} | STALE_GENERATION {current} | NOT_OWNER {owner} | NOT_CANCELLING
+-- EVENTS: task_cancelled task_assigned
+-- INCLUDE: keys clock events sets queue agent_state match task_state report rest
+
+local outcome = repeated_report(task_id, generation, agent_id, 'cancel')
+if outcome then return {'OK', 'repeat', outcome, pending_assignment(agent_id, conn)} end
+local task = load_task(task_id)
+local refusal = refuse(task, agent_id, generation)
+if refusal then
+  unblock(agent_id)
+  return refusal
+end
+if not task.cancel_requested_at then return {'NOT_CANCELLING'} end
+leave_assigned(task_id, task)
+cancel(task_id, task, redis.call('HGET', task_key(task_id), 'cancel_reason') or '')
+remember_report(task_id, task.generation, agent_id, 'cancel', 'cancelled')
+return {'OK', 'first', 'cancelled', next_for(agent_id, task_id, conn, accept_timeout_ms)}

@@ -1,0 +1,16 @@
+#!lua
+-- token/register: the first token of an agent id; refused if it has one already.
+-- ARGV: agent_id digest prefix role
+-- RETURNS: OK {created_at} | AGENT_EXISTS
+-- EVENTS: agent_registered
+-- INCLUDE: keys clock events
+-- The same digest once more is the same call sent twice.
+
+if redis.call('SISMEMBER', agent_tokens_key(agent_id), digest) == 1 then return {'OK', now} end
+if redis.call('EXISTS', agent_tokens_key(agent_id)) == 1 then return {'AGENT_EXISTS'} end
+redis.call('HSET', tokens_key(), digest,
+  '{"agent_id":' .. cjson.encode(agent_id) .. ',"role":"' .. role .. '","prefix":"' .. prefix ..
+  '","created_at":' .. now .. '}')
+redis.call('SADD', agent_tokens_key(agent_id), digest)
+emit('agent_registered', 'agent_id', agent_id, 'role', role)
+return {'OK', now}

@@ -1,0 +1,193 @@
+"""Loading and calling the Lua scripts.
+
+A script's header is its contract and is parsed: ``ARGV`` names the arguments (one ending in ``...`` takes the rest),
+``ITEMS`` the fields of a repeated group after them, ``INCLUDE`` the shared pieces, ``RETURNS`` the codes. The loader
+puts the included pieces and the binding of the names in front of the body, and a call with a missing or unknown
+argument fails before the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import TypeAlias
+
+from agentcom.store.link import CommandError, Link, RedisValue
+from agentcom.store.replies import as_bytes, as_int, as_list
+
+HEADER_FIELD = re.compile(r"^-- (ARGV|ITEMS|RETURNS|EVENTS|INCLUDE): (.*)$")
+RETURN_CODE = re.compile(r"(?:^|\|)\s*([A-Z_]+)")
+
+Argument: TypeAlias = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """One transition: its contract and its complete source."""
+
+    name: str
+    arguments: tuple[str, ...]
+    rest: str | None
+    item_fields: tuple[str, ...]
+    returns: frozenset[str]
+    events: tuple[str, ...]
+    includes: tuple[str, ...]
+    source: str
+
+    @property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def bind(
+        self, arguments: Mapping[str, Argument], *, items: Sequence[Mapping[str, Argument]], rest: Sequence[Argument]
+    ) -> list[Argument]:
+        """The argument list for Redis. Raises :class:`TypeError` if the names are not exactly the header's."""
+        if arguments.keys() != set(self.arguments):
+            raise TypeError(f"{self.name} takes {self.arguments}, not {tuple(arguments)}")
+        bound: list[Argument] = [arguments[name] for name in self.arguments]
+        if (items and not self.item_fields) or (rest and not self.rest):
+            raise TypeError(f"{self.name} takes no items")
+        for item in items:
+            if len(item) != len(self.item_fields):
+                raise TypeError(f"{self.name} items have {self.item_fields}, not {tuple(item)}")
+            bound += [item[name] for name in self.item_fields]
+        bound += rest
+        return bound
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a script answered: a code of its header and the fields that go with it."""
+
+    code: str
+    fields: list[RedisValue]
+
+    def text(self, index: int) -> str:
+        value = self.fields[index]
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def number(self, index: int) -> int:
+        return as_int(self.fields[index])
+
+    def raw(self, index: int) -> bytes:
+        return as_bytes(self.fields[index])
+
+
+def _lua(folder: Traversable, name: str) -> str:
+    return folder.joinpath(*f"{name}.lua".split("/")).read_text(encoding="utf-8")
+
+
+def _header(source: str) -> dict[str, str]:
+    return {match[1]: match[2].strip() for line in source.splitlines() if (match := HEADER_FIELD.match(line))}
+
+
+def _prelude(arguments: Sequence[str], rest: str | None, item_fields: Sequence[str]) -> str:
+    lines = [f"local {name} = ARGV[{index}]" for index, name in enumerate(arguments, start=1)]
+    after = len(arguments) + 1
+    if rest:
+        lines += [f"local {rest} = {{}}", f"for i = {after}, #ARGV do {rest}[#{rest} + 1] = ARGV[i] end"]
+    if item_fields:
+        fields = ", ".join(f"{name} = ARGV[i + {offset}]" for offset, name in enumerate(item_fields))
+        lines += [
+            "local items = {}",
+            f"for i = {after}, #ARGV, {len(item_fields)} do items[#items + 1] = {{{fields}}} end",
+        ]
+    return "\n".join(lines)
+
+
+def parse(name: str, *, shifted_clock: bool = False) -> Script:
+    """Reads one script and puts it together."""
+    folder = files("agentcom.store").joinpath("lua")
+    body = _lua(folder, name)
+    header = _header(body)
+    shebang, _, body = body.partition("\n")
+    if not shebang.startswith("#!lua"):
+        raise ValueError(f"{name}: the first line must be a shebang")
+    names = header.get("ARGV", "").split()
+    rest = names.pop()[:-3] if names and names[-1].endswith("...") else None
+    item_fields = tuple(header.get("ITEMS", "").split())
+    includes = tuple(header.get("INCLUDE", "").split())
+    pieces = [
+        _lua(folder, f"include/{'clock_shifted' if piece == 'clock' and shifted_clock else piece}")
+        for piece in includes
+    ]
+    return Script(
+        name=name,
+        arguments=tuple(names),
+        rest=rest,
+        item_fields=item_fields,
+        returns=frozenset(RETURN_CODE.findall(header.get("RETURNS", ""))),
+        events=tuple(header.get("EVENTS", "").split()),
+        includes=includes,
+        source="\n".join([shebang, *pieces, _prelude(names, rest, item_fields), body]),
+    )
+
+
+def names() -> list[str]:
+    """Every script, as ``folder/name``."""
+    folder = files("agentcom.store").joinpath("lua")
+    found: list[str] = []
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != "include":
+            found += [f"{entry.name}/{file.name[:-4]}" for file in entry.iterdir() if file.name.endswith(".lua")]
+        elif entry.name.endswith(".lua"):
+            found.append(entry.name[:-4])
+    return sorted(found)
+
+
+@cache
+def load_all(*, shifted_clock: bool = False) -> Mapping[str, Script]:
+    """Every script by name, read once per process."""
+    return {name: parse(name, shifted_clock=shifted_clock) for name in names()}
+
+
+class Scripts:
+    """Calls scripts for one namespace over one :class:`Link`."""
+
+    def __init__(self, link: Link, *, root: str, shifted_clock: bool = False) -> None:
+        self._link = link
+        self._root = root
+        self._scripts = load_all(shifted_clock=shifted_clock)
+        self._shas = {name: script.sha for name, script in self._scripts.items()}
+
+    async def call(
+        self,
+        name: str,
+        /,
+        *,
+        items: Sequence[Mapping[str, Argument]] = (),
+        rest: Sequence[Argument] = (),
+        **arguments: Argument,
+    ) -> Reply:
+        """Runs a script and returns its reply, whatever its code.
+
+        Raises
+        ------
+        StoreUnavailable
+            No answer came in time; the script may or may not have run, and may be called again.
+        StoreFull
+            Redis is out of memory and the script may not add to it.
+        """
+        script = self._scripts[name]
+        bound = script.bind(arguments, items=items, rest=rest)
+        try:
+            reply = await self._link.call("EVALSHA", self._shas[name], 1, self._root, *bound)
+        except CommandError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            reply = await self._link.call("EVAL", script.source, 1, self._root, *bound)
+        code_name, *fields = as_list(reply)
+        code = as_bytes(code_name).decode()
+        if code not in script.returns:
+            raise ValueError(f"{name} answered {code}, which its header does not name")
+        return Reply(code, fields)
+
+
+def greeting(*, shifted_clock: bool = False) -> list[tuple[bytes, ...]]:
+    """What a new connection sends first, so that EVALSHA finds every script."""
+    return [(b"SCRIPT", b"LOAD", script.source.encode()) for script in load_all(shifted_clock=shifted_clock).values()]

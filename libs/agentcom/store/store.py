@@ -1,0 +1,55 @@
+"""Opening the store: one link, one client for blocking reads, and the repositories on top."""
+
+from __future__ import annotations
+
+from redis.asyncio import ConnectionPool, Redis
+
+from agentcom.settings import Settings
+from agentcom.store.agents import AgentStore
+from agentcom.store.gateways import GatewayStore
+from agentcom.store.keys import Keys
+from agentcom.store.link import Link
+from agentcom.store.matching import MatchStore
+from agentcom.store.scripts import Scripts, greeting
+from agentcom.store.services import ServiceStore
+from agentcom.store.task_reader import TaskReader
+from agentcom.store.tasks import TaskStore
+from agentcom.store.tokens import TokenStore
+
+
+class Store:
+    """Everything a service needs of Redis, for one namespace.
+
+    ``shifted_clock`` lets tests move the store's clock; see ``Keys.clock_shift``.
+    """
+
+    def __init__(self, redis_url: str, settings: Settings, *, shifted_clock: bool = False) -> None:
+        self.keys = Keys(settings.namespace)
+        self._pool = ConnectionPool.from_url(redis_url, socket_connect_timeout=5, health_check_interval=0)
+        self.link = Link(self._pool, greeting=lambda: greeting(shifted_clock=shifted_clock))
+        #: For blocking reads: a read waits a second at most, so a connection silent for longer is dead.
+        self.blocking = Redis.from_url(redis_url, socket_connect_timeout=5, socket_timeout=10)
+        self.scripts = Scripts(self.link, root=self.keys.root, shifted_clock=shifted_clock)
+        self.tasks = TaskStore(self.scripts, settings)
+        self.task_reader = TaskReader(self.link, self.keys)
+        self.agents = AgentStore(self.scripts, self.link, self.keys, settings)
+        self.gateways = GatewayStore(self.scripts, self.link, self.blocking, self.keys, settings)
+        self.matching = MatchStore(self.scripts, self.link, self.blocking, self.keys, settings)
+        self.tokens = TokenStore(self.scripts, self.link, self.keys)
+        self.services = ServiceStore(self.link, self.keys)
+
+    def open(self) -> None:
+        """Begins to connect; Redis need not be there yet."""
+        self.link.start()
+
+    async def close(self) -> None:
+        await self.link.close()
+        await self.blocking.aclose()
+        await self._pool.disconnect()
+
+    async def __aenter__(self) -> Store:
+        self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
