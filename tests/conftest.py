@@ -1,0 +1,42 @@
+"""Fixtures of all test tiers: one Redis for each worker, one namespace for each test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.local.redis_server import EmbeddedRedis
+from tests.support.redis import redis_for_tests
+
+
+def pytest_configure() -> None:
+    """What the developer has configured for a hub of their own must not reach the tests."""
+    for name in list(os.environ):
+        if name == "PORT" or (name.startswith("AGENTCOM_") and not name.startswith("AGENTCOM_TEST_")):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running Redis without persistence, shared by the tests of one worker: keep to your namespace."""
+    with redis_for_tests(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"t-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def durable_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A started Redis of the test's own, fsync always: ``kill()`` it, ``start()`` it again on its data."""
+    server = EmbeddedRedis(tmp_path, port=0)
+    server.start_blocking()
+    yield server
+    server.stop()
