@@ -1,0 +1,111 @@
+"""What an agent left behind, turned into the report that the hub gets.
+
+An agent settles its task by writing ``<results_dir>/<task_id>.json``: a JSON object with ``status``; ``success``
+completes the task and the whole object is its result, anything else fails it with ``reason`` or ``error``. Without
+such a file the exit status decides.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agentcom_sidecar.protocol import MAX_ERROR_CHARS, ReportType, clip
+
+MAX_RESULT_BYTES = 16 * 1024 * 1024
+STDERR_CHARS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended: the type and the fields of the report about it."""
+
+    type: ReportType
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How the agent process ended: its return code (negative: the signal), or why it could not be started."""
+
+    returncode: int | None = None
+    start_error: str | None = None
+    ended_at: float = 0.0
+
+
+class MalformedResultError(ValueError):
+    """The result file does not hold a JSON object."""
+
+
+def completed(result: dict[str, Any]) -> Outcome:
+    """A success with this result; an integer ``tokens_used`` in it is reported on its own too."""
+    body: dict[str, Any] = {"result": result}
+    tokens = result.get("tokens_used")
+    if isinstance(tokens, int) and not isinstance(tokens, bool):
+        body["tokens_used"] = tokens
+    return Outcome(ReportType.COMPLETE, body)
+
+
+def failed(reason: str) -> Outcome:
+    """A failure; the reason is cut to what the hub takes."""
+    return Outcome(ReportType.FAILED, {"error": clip(reason)})
+
+
+def read_result(path: Path) -> Outcome | None:
+    """The outcome that a result file states; None when there is no file.
+
+    Raises MalformedResultError when it does not (yet) hold a JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_RESULT_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MalformedResultError(f"the result file cannot be read: {error.strerror}") from error
+    if len(data) > MAX_RESULT_BYTES:
+        raise MalformedResultError(f"the result file is larger than {MAX_RESULT_BYTES} bytes")
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise MalformedResultError("the result file is nested too deeply") from None
+    except ValueError as error:
+        raise MalformedResultError(str(error)) from error
+    if not isinstance(value, dict):
+        raise MalformedResultError(f"the result file holds a {type(value).__name__}, not a JSON object")
+    if value.get("status") == "success":
+        return completed(value)
+    return failed(_reason(value))
+
+
+def from_exit(ended: Exit, *, stdout: tuple[str, bool], stderr: str, need_file: bool) -> Outcome:
+    """The outcome of an agent that ended without a result file.
+
+    ``stdout`` is the end of its output and whether something before it was left out.
+    """
+    if ended.start_error is not None:
+        return failed(f"wake_command_failed: {ended.start_error}")
+    if ended.returncode != 0:
+        tail = stderr.strip()[-STDERR_CHARS:]
+        code = ended.returncode if ended.returncode is not None else "unknown"
+        status = f"exit status {code}" if not isinstance(code, int) or code > 0 else f"killed by signal {-code}"
+        return failed(f"{status}: {tail}"[:MAX_ERROR_CHARS] if tail else status)
+    if need_file:
+        return failed("no_result: the agent ended without writing its result file")
+    output, cut = stdout
+    result: dict[str, Any] = {"status": "success", "output": output, "exit_code": 0}
+    if cut:
+        result["output_truncated"] = True
+    return completed(result)
+
+
+def _reason(result: dict[str, Any]) -> str:
+    for field in ("reason", "error"):
+        value = result.get(field)
+        if value:
+            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "unknown"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

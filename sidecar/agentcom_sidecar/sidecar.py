@@ -1,0 +1,231 @@
+"""The running sidecar: one inbox, one loop that asks the session and carries out its effects in order."""
+
+import asyncio
+import signal
+import time
+from dataclasses import replace
+
+import structlog
+
+from agentcom_sidecar import __version__
+from agentcom_sidecar.agent import AgentRun
+from agentcom_sidecar.config import SidecarConfig
+from agentcom_sidecar.connection import HubConnection
+from agentcom_sidecar.delivery import Delivery
+from agentcom_sidecar.effects import (
+    AgentFinished,
+    AgentStopped,
+    ClearTask,
+    DropReport,
+    Effect,
+    Event,
+    Exit,
+    Reconnect,
+    RefuseReport,
+    RenumberReport,
+    ReviveReport,
+    SaveTask,
+    Send,
+    SendReport,
+    StartAgent,
+    StopAgent,
+    StoreReport,
+    Tick,
+)
+from agentcom_sidecar.journal import Journal, Phase, Task
+from agentcom_sidecar.outbox import Outbox, ReportKey
+from agentcom_sidecar.protocol import fit_report
+from agentcom_sidecar.recovery import Recovered, recover
+from agentcom_sidecar.result import failed
+from agentcom_sidecar.session import FIRST_RUN, Session
+from agentcom_sidecar.wake import WakeError
+
+EX_OK = 0
+EX_SOFTWARE = 70
+EX_IOERR = 74
+EX_CONFIG = 78
+
+TICK_SECONDS = 0.25
+SHUTDOWN_GRACE = 3.0
+WATCH_RETRY_SECONDS = 1.0
+
+
+class Sidecar:
+    """Wires session, socket, disk and agent together. The caller holds the lock of the data folder."""
+
+    def __init__(self, config: SidecarConfig) -> None:
+        self._config = config
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue(maxsize=256)
+        self._connection = HubConnection(config, self._inbox)
+        self._journal = Journal(config.data_dir)
+        self._outbox = Outbox(config.data_dir)
+        self._agent: AgentRun | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._exit: int | None = None
+        self._log = structlog.get_logger()
+
+    async def run(self) -> int:
+        """Run until a signal or a terminal answer of the hub; returns the exit code."""
+        self._log.info("startup", version=__version__, hub_url=self._config.hub_url)
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number, stop)
+        recovered = await recover(self._config, self._journal, self._outbox)
+        session = self._session(recovered)
+        if recovered.run is not None:
+            self._watch(recovered.run, FIRST_RUN)
+        work = asyncio.create_task(self._work(session))
+        background = [
+            asyncio.create_task(self._connection.run()),
+            asyncio.create_task(self._tick()),
+            asyncio.create_task(stop.wait()),
+        ]
+        self._log.info("ready")
+        await asyncio.wait([work, background[-1]], return_when=asyncio.FIRST_COMPLETED)
+        if self._exit is None:
+            self._exit = EX_OK  # The loop ends after the event it is at; the next tick wakes it if it is at none.
+            await asyncio.wait([work], timeout=SHUTDOWN_GRACE)
+        for task in (work, *background):
+            task.cancel()
+        await self._connection.close()
+        await asyncio.gather(work, *background, return_exceptions=True)
+        await self._leave(session.task)
+        return self._exit
+
+    def _session(self, recovered: Recovered) -> Session:
+        ack_timeout = self._config.ack_timeout_ms / 1000
+        return Session(
+            Delivery(self._outbox.pending(), self._outbox.superseded(), ack_timeout=ack_timeout),
+            task=recovered.task,
+            agent_runs=recovered.run is not None,
+            ack_timeout=ack_timeout,
+            progress_interval=self._config.progress_interval_ms / 1000,
+        )
+
+    def _on_signal(self, number: signal.Signals, stop: asyncio.Event) -> None:
+        self._log.info("shutdown", signal=number.name)
+        stop.set()
+
+    async def _tick(self) -> None:
+        interval = min(TICK_SECONDS, self._config.progress_interval_ms / 1000)
+        while True:
+            await asyncio.sleep(interval)
+            await self._inbox.put(Tick())
+
+    async def _work(self, session: Session) -> None:
+        while self._exit is None:
+            event = await self._inbox.get()
+            try:
+                for effect in session.handle(event, time.monotonic()):
+                    await self._perform(effect)
+            except OSError as error:
+                # What was promised to the hub can no longer be recorded: stop, so that a supervisor shows it.
+                self._log.critical("data_dir_failed", error=str(error), data_dir=str(self._config.data_dir))
+                self._exit = EX_IOERR
+            except Exception:  # noqa: BLE001 - supervises the loop
+                self._log.exception("internal_error", on=type(event).__name__)
+                self._exit = EX_SOFTWARE
+
+    async def _perform(self, effect: Effect) -> None:
+        outbox = self._outbox
+        match effect:
+            case Send(frame):
+                if not await self._connection.send(frame):
+                    self._log.debug("send_failed", type=frame.get("type"))
+            case SaveTask(task):
+                await asyncio.to_thread(self._journal.save, task)
+            case ClearTask(task):
+                await self._clear(task)
+            case StartAgent(task, run):
+                await self._start(task, run)
+            case StopAgent(run):
+                self._stop(run)
+            case StoreReport(report):
+                await asyncio.to_thread(outbox.store, report)
+            case SendReport(key, max_bytes):
+                await self._send_report(key, max_bytes)
+            case DropReport(key):
+                await asyncio.to_thread(outbox.drop, key)
+            case RefuseReport(key, code):
+                kept = await asyncio.to_thread(outbox.refuse, key, code)
+                self._log.info("report_kept_aside", task_id=key.task_id, path=str(kept))
+            case RenumberReport(key, generation):
+                await asyncio.to_thread(outbox.renumber, key, generation)
+            case ReviveReport(task_id, generation):
+                await asyncio.to_thread(outbox.revive, task_id, generation)
+            case Reconnect(reason):
+                self._connection.drop(reason)
+            case Exit(sentence):
+                self._log.error("terminal", reason=sentence)
+                self._exit = EX_CONFIG
+
+    async def _send_report(self, key: ReportKey, max_bytes: int) -> None:
+        report = await asyncio.to_thread(self._outbox.load, key)
+        if report is None:
+            self._log.error("report_missing", task_id=key.task_id, generation=key.generation)
+            return
+        frame = await asyncio.to_thread(fit_report, report.frame(), max_bytes)
+        if await self._connection.send(frame):
+            self._log.info("report_sent", type=report.type, task_id=key.task_id, generation=key.generation)
+
+    async def _start(self, task: Task, run: int) -> None:
+        agent = self._agent = AgentRun(self._config, task)
+        try:
+            await agent.start()
+        except (WakeError, OSError) as error:
+            reason = str(error) if isinstance(error, WakeError) else f"wake_failed: {error}"
+            self._log.error("wake_error", task_id=task.task_id, error=reason)
+            self._watching = asyncio.create_task(self._inbox.put(AgentFinished(run, failed(reason))))
+            return
+        self._watch(agent, run)
+
+    def _watch(self, agent: AgentRun, run: int) -> None:
+        async def watch() -> None:
+            while True:
+                try:
+                    await self._inbox.put(AgentFinished(run, await agent.watch()))
+                    return
+                except OSError as error:
+                    self._log.error("watch_error", task_id=agent.task.task_id, error=str(error))
+                    await asyncio.sleep(WATCH_RETRY_SECONDS)
+
+        self._agent = agent
+        self._watching = asyncio.create_task(watch())
+
+    def _stop(self, run: int) -> None:
+        agent, watching = self._agent, self._watching
+
+        async def stop() -> None:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+            if agent is not None:
+                try:
+                    await agent.stop()
+                    await asyncio.to_thread(agent.clean_up)
+                except OSError as error:
+                    self._log.error("stop_error", task_id=agent.task.task_id, error=str(error))
+            await self._inbox.put(AgentStopped(run))
+
+        self._stopping = asyncio.create_task(stop())
+
+    async def _clear(self, task: Task) -> None:
+        """Files of an agent that is still being stopped are removed when it is gone."""
+        await asyncio.to_thread(self._journal.clear)
+        if self._stopping is None or self._stopping.done():
+            await asyncio.to_thread(AgentRun(self._config, task).clean_up)
+
+    async def _leave(self, task: Task | None) -> None:
+        """End the agent, if so configured, and leave its task to the next start."""
+        for pending in (self._watching, self._stopping):
+            if pending is not None:
+                pending.cancel()
+                await asyncio.gather(pending, return_exceptions=True)
+        agent = self._agent
+        if task is None or agent is None or agent.external or not self._config.stop_agent_on_exit or not agent.alive:
+            return
+        if task.phase is Phase.RUNNING:
+            await asyncio.to_thread(self._journal.save, replace(task, phase=Phase.INTERRUPTED))
+        await agent.stop(grace=min(SHUTDOWN_GRACE, self._config.kill_grace_ms / 1000))
