@@ -97,11 +97,21 @@ class MatchStore:
     async def idle_agents(self, *, after: tuple[float, str] | None, limit: int) -> list[tuple[float, str]]:
         """A page of agents that wait for work, as (score, id), for the reconciling pass."""
         low = "-inf" if after is None else repr(after[0])
-        reply = await self._link.call(
-            "ZRANGEBYSCORE", self._keys.idle_any(), low, "+inf", "WITHSCORES", "LIMIT", 0, limit + 1
-        )
-        positions = [(float(score), member.decode()) for member, score in as_pairs(reply)]
-        return [position for position in positions if after is None or position > after][:limit]
+        count = limit + 1
+        while True:
+            reply = await self._link.call(
+                "ZRANGEBYSCORE", self._keys.idle_any(), low, "+inf", "WITHSCORES", "LIMIT", 0, count
+            )
+            positions = [(float(score), member.decode()) for member, score in as_pairs(reply)]
+            page = [position for position in positions if after is None or position > after][:limit]
+            if page or len(positions) < count:
+                return page
+            # More agents than a page share the score of `after`: look past them.
+            count *= 2
+
+    async def forget_consumers(self, *, idle_ms: int) -> int:
+        """Removes schedulers from the group that were silent so long and hold no request. Returns how many."""
+        return (await self._scripts.call("forget_consumers", group=GROUP, idle_ms=idle_ms)).number(0)
 
 
 def _request(entry: bytes, fields: dict[bytes, Any]) -> MatchRequest:

@@ -18,6 +18,7 @@ from importlib.resources.abc import Traversable
 from typing import TypeAlias
 
 from agentcom.store.link import CommandError, Link, RedisValue
+from agentcom.store.linker import link
 from agentcom.store.replies import as_bytes, as_int, as_list
 
 HEADER_FIELD = re.compile(r"^-- (ARGV|ITEMS|RETURNS|EVENTS|INCLUDE): (.*)$")
@@ -124,7 +125,7 @@ def parse(name: str, *, shifted_clock: bool = False) -> Script:
         returns=frozenset(RETURN_CODE.findall(header.get("RETURNS", ""))),
         events=tuple(header.get("EVENTS", "").split()),
         includes=includes,
-        source="\n".join([shebang, *pieces, _prelude(names, rest, item_fields), body]),
+        source="\n".join([shebang, link(pieces, "\n".join([_prelude(names, rest, item_fields), body]))]),
     )
 
 
