@@ -11,6 +11,7 @@ from agentcom.store.keys import Keys
 from agentcom.store.link import Link
 from agentcom.store.matching import MatchStore
 from agentcom.store.scripts import Scripts, greeting
+from agentcom.store.server import ServerStore
 from agentcom.store.services import ServiceStore
 from agentcom.store.task_reader import TaskReader
 from agentcom.store.tasks import TaskStore
@@ -37,6 +38,7 @@ class Store:
         self.matching = MatchStore(self.scripts, self.link, self.blocking, self.keys, settings)
         self.tokens = TokenStore(self.scripts, self.link, self.keys)
         self.services = ServiceStore(self.link, self.keys)
+        self.server = ServerStore(self.link)
 
     def open(self) -> None:
         """Begins to connect; Redis need not be there yet."""
