@@ -1,13 +1,14 @@
 """Every key of a namespace, spelled once.
 
 All keys of a namespace share the hash tag ``{<namespace>}``, so a script touches one slot and a namespace lives on one
-shard. ``include/keys.lua`` spells the same keys for the scripts; a test holds the two together.
+shard. ``include/keys.lua`` spells the same keys for the scripts; a test holds the two together. A name given from
+outside (an agent id, a capability) only ever ends a key, so none can spell a key of another kind.
 
 =====================  ======  ==========================================================================
 key                    type    holds
 =====================  ======  ==========================================================================
 task:<id>              hash    one task; ``v`` is the schema version; removed when pruned
-task:<id>:history      list    JSON entries, newest first, at most 50
+history:<id>           list    JSON entries, newest first, at most 50
 queue:<signature>      zset    queued task ids; score: microseconds of queueing + priority * ageing window
 sigs                   hash    signature of several capabilities with a non-empty queue -> where it is filed
 sigs:<capability>      zset    signatures filed under this capability; score: that of the queue's head
@@ -18,7 +19,7 @@ finished, dead         zset    completed and cancelled tasks, dead letters; scor
 counters               hash    submitted and pruned tasks since the beginning
 idem:<digest>:<agent>  hash    what an idempotency key was used for; expires
 agent:<id>             hash    a connected agent, or one that still holds a task within its grace
-agent:<id>:tokens      set     token digests of an agent
+tokens:<agent>         set     token digests of an agent
 agents                 zset    connected agent ids, score 0 (lexical order for paging)
 agents:seen            zset    connected agent ids; score: ms of the last sign of life
 capabilities           hash    capability -> number of connected agents that have it
@@ -55,7 +56,7 @@ class Keys:
         return f"{self.root}task:{task_id}"
 
     def history(self, task_id: str) -> str:
-        return f"{self.root}task:{task_id}:history"
+        return f"{self.root}history:{task_id}"
 
     def queue(self, signature: str) -> str:
         return f"{self.root}queue:{signature}"
@@ -121,7 +122,7 @@ class Keys:
         return f"{self.root}tokens"
 
     def agent_tokens(self, agent_id: str) -> str:
-        return f"{self.root}agent:{agent_id}:tokens"
+        return f"{self.root}tokens:{agent_id}"
 
     def violations(self, agent_id: str) -> str:
         return f"{self.root}violations:{agent_id}"

@@ -1,7 +1,7 @@
 -- Every key the scripts touch, spelled once. The same names as agentcom/store/keys.py; a test holds them together.
 local root = KEYS[1]
 local function task_key(id) return root .. 'task:' .. id end
-local function history_key(id) return root .. 'task:' .. id .. ':history' end
+local function history_key(id) return root .. 'history:' .. id end
 local function queue_key(signature) return root .. 'queue:' .. signature end
 local function signatures_key(capability) return root .. 'sigs:' .. capability end
 local function filed_key() return root .. 'sigs' end
@@ -23,7 +23,7 @@ local function outbox_key(gateway) return root .. 'out:' .. gateway end
 local function events_key() return root .. 'events' end
 local function match_key() return root .. 'match' end
 local function tokens_key() return root .. 'tokens' end
-local function agent_tokens_key(id) return root .. 'agent:' .. id .. ':tokens' end
+local function agent_tokens_key(id) return root .. 'tokens:' .. id end
 local function violations_key(id) return root .. 'violations:' .. id end
 local function presence_channel() return root .. 'presence' end
 local function revoked_channel() return root .. 'revoked' end
