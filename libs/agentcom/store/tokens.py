@@ -13,7 +13,7 @@ import orjson
 from agentcom.errors import AgentExists, TokenExists
 from agentcom.store.keys import Keys
 from agentcom.store.link import Link
-from agentcom.store.replies import as_bytes, as_list, as_pairs
+from agentcom.store.replies import as_bytes, as_int, as_list, as_pairs
 from agentcom.store.scripts import Scripts
 
 PREFIX_CHARACTERS = 8
@@ -59,6 +59,16 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def _token_info(stored: bytes) -> TokenInfo:
+    record = orjson.loads(stored)
+    return TokenInfo(
+        agent_id=record["agent_id"],
+        role=Role(record["role"]),
+        prefix=record["prefix"],
+        created_at=record["created_at"],
+    )
+
+
 class TokenStore:
     """Makes, finds and revokes tokens."""
 
@@ -78,16 +88,15 @@ class TokenStore:
         return token
 
     async def mint(self, agent_id: str, *, role: Role, token: str | None = None) -> str:
-        """One more token for an agent id, or a given one. Raises :class:`TokenExists`."""
+        """One more token for an agent id, or a given one. Raises :class:`TokenExists` if it is another agent's."""
         token = token or new_token()
         if not await self._mint(agent_id, role=role, token=token, only_if_empty=False):
             raise TokenExists()
         return token
 
-    async def mint_first(self, agent_id: str, *, role: Role) -> str | None:
-        """A token if the store has none at all, else None."""
-        token = new_token()
-        return token if await self._mint(agent_id, role=role, token=token, only_if_empty=True) else None
+    async def mint_first(self, agent_id: str, *, role: Role, token: str) -> bool:
+        """Stores the token if the store has none at all, or this very one. Whether it is stored now."""
+        return await self._mint(agent_id, role=role, token=token, only_if_empty=True)
 
     async def _mint(self, agent_id: str, *, role: Role, token: str, only_if_empty: bool) -> bool:
         reply = await self._scripts.call(
@@ -112,6 +121,20 @@ class TokenStore:
         record = orjson.loads(stored)
         return Principal(agent_id=record["agent_id"], role=Role(record["role"]))
 
+    async def any(self) -> bool:
+        """Whether there is a token at all."""
+        return as_int(await self._link.call("EXISTS", self._keys.tokens())) == 1
+
+    async def of(self, agent_id: str) -> list[TokenInfo]:
+        """The tokens of one agent id, oldest first."""
+        digests = as_list(await self._link.call("SMEMBERS", self._keys.agent_tokens(agent_id)))
+        if not digests:
+            return []
+        names = [as_bytes(name) for name in digests]
+        stored = as_list(await self._link.call("HMGET", self._keys.tokens(), *names))
+        found = [_token_info(record) for record in stored if isinstance(record, bytes)]
+        return sorted(found, key=lambda info: info.created_at)
+
     async def all(self) -> AsyncIterator[TokenInfo]:
         """Every token, in no order; one that is made or revoked meanwhile may or may not be among them."""
         cursor = b"0"
@@ -122,12 +145,6 @@ class TokenStore:
             for name, stored in as_pairs(reply[1]):
                 if name not in seen:
                     seen.add(name)
-                    record = orjson.loads(stored)
-                    yield TokenInfo(
-                        agent_id=record["agent_id"],
-                        role=Role(record["role"]),
-                        prefix=record["prefix"],
-                        created_at=record["created_at"],
-                    )
+                    yield _token_info(stored)
             if cursor == b"0":
                 return
