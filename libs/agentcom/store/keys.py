@@ -12,7 +12,7 @@ history:<id>           list    JSON entries, newest first, at most 50
 queue:<signature>      zset    queued task ids; score: microseconds of queueing + priority * ageing window
 sigs                   hash    signature of several capabilities with a non-empty queue -> where it is filed
 sigs:<capability>      zset    signatures filed under this capability; score: that of the queue's head
-status:<status>        zset    task ids; score: priority * 2e15 + microseconds of creation (list order)
+status:<status>        zset    task ids; list order: priority * 2e15 + microseconds since September 2020
 due:<kind>             zset    deadlines in ms. Of tasks: accept, progress, runtime, cancel, delayed,
                                expires, complete_by. Of agents: grace, unblock
 finished, dead         zset    completed and cancelled tasks, dead letters; score: ms of the end

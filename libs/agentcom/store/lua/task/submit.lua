@@ -8,6 +8,9 @@
 -- A repeated id is the same call sent twice (the first reply was lost) and gets the stored task; so does a repeated
 -- idempotency key with the same body. Order within a lane is the order of the items.
 
+-- List scores count microseconds from September 2020, so that a priority's 2e15 of them last until 2084.
+local LISTING_START_US = 1.6e15
+
 local replies = {'OK'}
 
 local function reply(outcome, id, status, priority, created_at)
@@ -47,7 +50,7 @@ local function store(item, index)
   local delayed = item.run_at ~= '' and tonumber(item.run_at) > now
   if delayed then queued_us = tonumber(item.run_at) * 1000 end
   local score = queued_us + tonumber(item.priority) * tonumber(priority_window_ms) * 1000
-  local listing = tonumber(item.priority) * 2e15 + created_us
+  local listing = tonumber(item.priority) * 2e15 + created_us - LISTING_START_US
   local key = task_key(item.id)
   redis.call('HSET', key, 'v', 1, 'id', item.id, 'description', item.description, 'metadata', item.metadata,
     'priority', item.priority, 'status', delayed and 'delayed' or 'queued', 'generation', 0, 'retry_count', 0,
