@@ -95,7 +95,6 @@ class AgentStore:
             capabilities=SEPARATOR.join(sorted(set(connection.capabilities))),
             capabilities_sent=orjson.dumps(list(connection.capabilities)),
             features=" ".join(connection.features),
-            accept_timeout_ms=self._limits.accept_timeout_ms,
             progress_timeout_ms=self._limits.progress_timeout_ms,
         )
         match reply.code:

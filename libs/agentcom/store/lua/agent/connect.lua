@@ -1,12 +1,13 @@
 #!lua
 -- agent/connect: offline -> idle, or back to the task it holds. A connection the agent has elsewhere is closed: the
 -- newest wins.
--- ARGV: agent_id conn gateway token_digest name status capabilities capabilities_sent features accept_timeout_ms progress_timeout_ms
+-- ARGV: agent_id conn gateway token_digest name status capabilities capabilities_sent features progress_timeout_ms
 -- RETURNS: OK {assign_frame cancel_frame} | COOLDOWN {remaining_ms} | INVALID_TOKEN | TOKEN_AGENT_MISMATCH | GATEWAY_LEASE_LOST
 -- EVENTS: agent_joined
 -- INCLUDE: keys clock events sets queue agent_state match presence
 -- assign_frame: an assignment the agent has not accepted, to be pushed again; cancel_frame: a cancel it may not have
 -- seen; '' if none. capabilities is the joined set, capabilities_sent the JSON list as the client sent it.
+-- The time to accept runs on while an agent comes and goes: one that dies of its task again and again loses it.
 
 local lease = redis.call('ZSCORE', gateways_key(), gateway)
 if not lease or tonumber(lease) <= now then return {'GATEWAY_LEASE_LOST'} end
@@ -42,7 +43,6 @@ if task_id then
   if task[1] then
     redis.call('ZADD', due_key('progress'), 'XX', now + progress_timeout_ms, task_id)
   else
-    redis.call('ZADD', due_key('accept'), 'XX', now + accept_timeout_ms, task_id)
     assignment = assign_frame(task_id, before[6], load_for_assignment(task_id))
   end
   if task[2] then cancellation = cancel_frame(task_id, before[6], task[3] or '') end
