@@ -20,14 +20,28 @@ class AgentState(StrEnum):
     OFFLINE = "offline"  #: not connected; may still hold a task, within the grace
 
 
-#: Every legal move of an agent. Any state may be left by a disconnect.
+#: Every legal move of an agent. Any state may be left by a disconnect; a report may be followed by the next assignment.
 TRANSITIONS: Mapping[AgentState, frozenset[AgentState]] = {
     AgentState.IDLE: frozenset({AgentState.ASSIGNED, AgentState.OFFLINE}),
-    AgentState.ASSIGNED: frozenset({AgentState.WORKING, AgentState.IDLE, AgentState.BLOCKED, AgentState.OFFLINE}),
+    AgentState.ASSIGNED: frozenset(
+        {AgentState.WORKING, AgentState.ASSIGNED, AgentState.IDLE, AgentState.BLOCKED, AgentState.OFFLINE}
+    ),
     AgentState.WORKING: frozenset({AgentState.IDLE, AgentState.ASSIGNED, AgentState.BLOCKED, AgentState.OFFLINE}),
     AgentState.BLOCKED: frozenset({AgentState.IDLE, AgentState.OFFLINE}),
     AgentState.OFFLINE: frozenset({AgentState.IDLE, AgentState.ASSIGNED, AgentState.WORKING}),
 }
+
+
+class AgentEvent(StrEnum):
+    """What happened to an agent or its tokens; the names used on the events stream."""
+
+    JOINED = "agent_joined"
+    LEFT = "agent_left"
+    STATUS_CHANGED = "agent_status_changed"
+    REGISTERED = "agent_registered"
+    TOKEN_MINTED = "token_minted"  # noqa: S105 - an event, not a token
+    TOKENS_REVOKED = "tokens_revoked"
+
 
 #: Shown in ``flags`` while the agent's last assignment was lost; such an agent is chosen after all others.
 FLAG_UNRESPONSIVE = "unresponsive"
