@@ -140,5 +140,5 @@ class Keys:
         return f"{self.root}revoked"
 
     def clock_shift(self) -> str:
-        """Milliseconds by which the clock of tests is moved; read only with ``shifted_clock``."""
+        """What moves or stops the clock of tests; read only with ``shifted_clock``."""
         return f"{self.root}clock:shift"
