@@ -1,0 +1,1 @@
+"""JSON shapes of what travels over HTTP and WebSocket."""
