@@ -179,9 +179,7 @@ class EmbeddedRedis:
 
     def _spawn(self) -> None:
         assert self._lock is not None  # noqa: S101 - prepared
-        command = [str(self._binary), *self._arguments()]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _EXEC_BOUND_TO_PARENT, str(os.getpid()), *command]
+        command = bound_to_parent([str(self._binary), *self._arguments()])
         with self._log_path.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -278,6 +276,13 @@ class EmbeddedRedis:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def bound_to_parent(command: list[str]) -> list[str]:
+    """The command, made to end by SIGTERM with the thread that starts it; on Linux only."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _EXEC_BOUND_TO_PARENT, str(os.getpid()), *command]
 
 
 def start_watchdog(*, parent: int, child: int) -> subprocess.Popen[bytes]:
