@@ -83,6 +83,13 @@ class SidecarConfig(BaseModel):
             raise ValueError("must be a WebSocket address such as wss://hub.example/ws")
         return value
 
+    @field_validator("capabilities")
+    @classmethod
+    def _plain_capabilities(cls, value: list[str]) -> list[str]:
+        if len(value) > 100 or not all(item and len(item) <= 128 and item.isprintable() for item in value):
+            raise ValueError("may have 100 items of 1 to 128 printable characters")
+        return value
+
     @field_validator("wake_command", mode="before")
     @classmethod
     def _as_arguments(cls, value: object) -> object:
@@ -147,6 +154,8 @@ def load_config(path: Path) -> tuple[SidecarConfig, list[str]]:
         for name in ("results_dir", "data_dir", "log_file", "repo_dir", "ca_file")
         if (value := getattr(config, name)) is not None
     }
+    if "token" in values and not token and path.stat().st_mode & 0o077:
+        warnings.append(f"Other users may read the token in {path}: chmod 600 it.")
     return config.model_copy(update=resolved), [*warnings, *_doubts(config)]
 
 

@@ -29,6 +29,7 @@ class HubConnection:
         self._config = config
         self._inbox = inbox
         self._socket: ClientConnection | None = None
+        self._closing = False
         self._failures = 0
         self._pong = asyncio.Event()
         self._identified = asyncio.Event()
@@ -38,7 +39,7 @@ class HubConnection:
         self._direct = is_loopback(parts.hostname or "")
 
     async def run(self) -> None:
-        """Connect again and again; returns only after a close that asks not to come back."""
+        """Connect again and again; returns only after `close`, or a close that asks not to come back."""
         while True:
             try:
                 closed = await self._one_connection()
@@ -50,7 +51,7 @@ class HubConnection:
                 closed = Closed(ABNORMAL, "")
             self._socket = None
             await self._inbox.put(closed)
-            if protocol.is_terminal_close(closed.code):
+            if self._closing or protocol.is_terminal_close(closed.code):
                 return
             await asyncio.sleep(self._back_off(closed))
 
@@ -76,7 +77,8 @@ class HubConnection:
             self._socket.transport.abort()
 
     async def close(self) -> None:
-        """Say goodbye."""
+        """Say goodbye and stay away."""
+        self._closing = True
         if self._socket is not None:
             with contextlib.suppress(WebSocketException, OSError):
                 await self._socket.close(1000, "shutdown")

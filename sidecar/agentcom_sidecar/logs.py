@@ -17,6 +17,8 @@ LEVELS = {"debug": 10, "info": 20, "notice": 25, "warning": 30, "error": 40, "cr
 KEPT_LOG_FILES = 4
 SECRET_KEY = re.compile(r"(^|[_-])(token|secret|password|passwd|authorization|api[_-]?key)$", re.IGNORECASE)
 REDACTED = "[REDACTED]"
+SHORTEST_SECRET = 8
+"""Anything shorter also occurs by chance, and cannot be a token of a hub."""
 NOT_SHOWN = frozenset({"pid", "node", "module", "function", "line"})
 
 
@@ -89,14 +91,14 @@ def configure_logging(
 
 
 def redact(key: str, value: Any, secret: str) -> Any:
-    """The value without secrets: by the name of its key at any depth, and wherever the given secret occurs."""
+    """The value without secrets: by the name of its key at any depth, and wherever the given secret occurs in text."""
     if SECRET_KEY.search(key):
         return REDACTED
     if isinstance(value, dict):
         return {inner: redact(str(inner), item, secret) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [redact("", item, secret) for item in value]
-    if isinstance(value, str) and secret:
+    if isinstance(value, str) and len(secret) >= SHORTEST_SECRET:
         return value.replace(secret, REDACTED)
     return value
 

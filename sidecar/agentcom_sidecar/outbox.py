@@ -46,6 +46,8 @@ class Outbox:
         make_private_dir(self._refused)
         self._paths: dict[ReportKey, Path] = {}
         self._sequence = 0
+        for left_over in self._dir.glob(".*.tmp"):
+            left_over.unlink()
         log = structlog.get_logger()
         for path in sorted(self._dir.glob("*.json")):
             report = _read(path)

@@ -17,7 +17,16 @@ TASK_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}\Z")
 """Task ids become file names, so anything else is refused before it is used."""
 
 FINAL_REFUSALS = frozenset(
-    {"stale_generation", "not_owner", "invalid_state", "not_found", "validation_failed", "invalid_json"}
+    {
+        "stale_generation",
+        "not_owner",
+        "invalid_state",
+        "not_found",
+        "task_not_found",
+        "not_cancelling",
+        "validation_failed",
+        "invalid_json",
+    }
 )
 """Codes after which sending the same report again cannot succeed."""
 
@@ -75,6 +84,14 @@ def parse_error(frame: dict[str, Any]) -> HubError:
     )
 
 
+def refused_identity(frame: dict[str, Any], error: HubError) -> str | None:
+    """What to tell the operator if an answer to identify makes trying again pointless."""
+    if error.code == "validation_failed" and error.request == "identify":
+        details = frame.get("message") or frame.get("errors")
+        return f"The hub refuses agent_id, token or capabilities of the configuration: {str(details)[:500]}"
+    return FATAL_ERRORS.get(error.code)
+
+
 def integer(frame: dict[str, Any], field: str) -> int | None:
     """An integer field of a frame, or None."""
     value = frame.get(field)
@@ -96,8 +113,8 @@ def cooldown_seconds(code: int, reason: str) -> float:
     """How long to stay away after a close for too many violations: the seconds its reason names, else 30."""
     if code != 1008:
         return 0.0
-    found = re.search(r"\d+", reason)
-    return min(float(found.group()), 600.0) if found else 30.0
+    found = re.search(r"(\d+)\s*(?:s\b|sec)", reason)
+    return min(float(found[1]), 600.0) if found else 30.0
 
 
 def identify(*, agent_id: str, token: str, capabilities: list[str]) -> dict[str, Any]:

@@ -36,7 +36,6 @@ from agentcom_sidecar.effects import (
 from agentcom_sidecar.journal import Phase, Task
 from agentcom_sidecar.outbox import Report, ReportKey
 from agentcom_sidecar.protocol import (
-    FATAL_ERRORS,
     MAX_FRAME_BYTES,
     TASK_ID,
     HubError,
@@ -45,11 +44,12 @@ from agentcom_sidecar.protocol import (
     integer,
     is_terminal_close,
     parse_error,
+    refused_identity,
     terminal_sentence,
 )
 from agentcom_sidecar.result import Outcome
 
-LOST_CODES = frozenset({"stale_generation", "not_owner", "not_found"})
+LOST_CODES = frozenset({"stale_generation", "not_owner", "not_found", "task_not_found"})
 """Answers to frames about the task in hand that put its ownership in doubt."""
 
 FIRST_RUN = 1
@@ -241,6 +241,8 @@ class Session:
         if self.task is None or frame.get("task_id") != self.task.task_id:
             self._log.debug("recovery_reassign_ignored", task_id=str(frame.get("task_id")))
             return []
+        if self.task.phase is Phase.CANCELLING:
+            return []  # A cancelled task is given to nobody; the hub waits for the word that its agent has ended.
         return self._drop_task("recovery_reassigned")
 
     def _drop_task(self, event: str) -> list[Effect]:
@@ -322,7 +324,8 @@ class Session:
         error = parse_error(frame)
         self._log.warning("hub_error", **asdict(error))
         if not self.identified:
-            return [Exit(FATAL_ERRORS[error.code])] if error.code in FATAL_ERRORS else []
+            sentence = refused_identity(frame, error)
+            return [Exit(sentence)] if sentence else []
         if error.code == "not_identified":
             return [Reconnect("the hub no longer knows this connection")]
         if error.about_report:

@@ -87,11 +87,12 @@ class Sidecar:
         if self._exit is None:
             self._exit = EX_OK  # The loop ends after the event it is at; the next tick wakes it if it is at none.
             await asyncio.wait([work], timeout=SHUTDOWN_GRACE)
-        for task in (work, *background):
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await asyncio.gather(self._connection.close(), self._leave(session.task))
+        for task in background:
             task.cancel()
-        await self._connection.close()
-        await asyncio.gather(work, *background, return_exceptions=True)
-        await self._leave(session.task)
+        await asyncio.gather(*background, return_exceptions=True)
         return self._exit
 
     def _session(self, recovered: Recovered) -> Session:
@@ -218,14 +219,17 @@ class Sidecar:
             await asyncio.to_thread(AgentRun(self._config, task).clean_up)
 
     async def _leave(self, task: Task | None) -> None:
-        """End the agent, if so configured, and leave its task to the next start."""
-        for pending in (self._watching, self._stopping):
-            if pending is not None:
-                pending.cancel()
-                await asyncio.gather(pending, return_exceptions=True)
+        """End the agent, unless it is to work on without the sidecar, and leave its task to the next start."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._stopping is not None and not self._stopping.done():
+            await asyncio.wait([self._stopping], timeout=SHUTDOWN_GRACE)
+            self._stopping.cancel()
         agent = self._agent
-        if task is None or agent is None or agent.external or not self._config.stop_agent_on_exit or not agent.alive:
+        if agent is None or agent.external or not agent.alive:
             return
-        if task.phase is Phase.RUNNING:
+        if task is not None and task.phase is Phase.RUNNING:
+            if not self._config.stop_agent_on_exit:
+                return
             await asyncio.to_thread(self._journal.save, replace(task, phase=Phase.INTERRUPTED))
         await agent.stop(grace=min(SHUTDOWN_GRACE, self._config.kill_grace_ms / 1000))

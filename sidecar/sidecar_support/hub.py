@@ -26,6 +26,7 @@ class Hub:
     frames: list[dict[str, Any]] = field(default_factory=list)
     settled: list[dict[str, Any]] = field(default_factory=list)
     connections: int = 0
+    closes: list[int | None] = field(default_factory=list)
     port: int = 0
     _server: Server | None = None
     _socket: ServerConnection | None = None
@@ -98,6 +99,7 @@ class Hub:
         except ConnectionClosed:
             pass
         finally:
+            self.closes.append(socket.close_code)
             if self._socket is socket:
                 self._socket = None
 

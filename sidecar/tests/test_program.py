@@ -291,7 +291,7 @@ async def test_terminate_ends_cleanly_and_the_agent_with_it(hub: Hub, program: M
     await hub.assign("task-1")
     pid = int(await eventually(lambda: text_of(tmp_path / "pid")))
     assert await sidecar.stop() == 0
-    await eventually(lambda: not hub.connected)
+    await eventually(lambda: hub.closes == [1000])
     assert not is_running(pid)
     assert (sidecar.task_in_hand() or {})["phase"] == "interrupted"
 

@@ -55,6 +55,18 @@ async def test_agent_that_outlives_a_killed_sidecar_is_adopted(hub: Hub, program
     assert runs(tmp_path) == 1
 
 
+async def test_agent_works_on_without_the_sidecar_if_so_configured(hub: Hub, program: Make, tmp_path: Path) -> None:
+    sidecar = await started(program(slow_agent(tmp_path), stop_agent_on_exit=False), hub)
+    await hub.assign("task-1")
+    await eventually(lambda: runs(tmp_path))
+    assert await sidecar.stop() == 0
+    (tmp_path / "go").touch()
+    await started(sidecar, hub)
+    report = await delivered_once(sidecar, hub)
+    assert report["result"]["output"] == "begin\nend\n"
+    assert runs(tmp_path) == 1
+
+
 async def test_agent_that_ended_while_the_sidecar_was_down(hub: Hub, program: Make, tmp_path: Path) -> None:
     sidecar = await started(program(slow_agent(tmp_path)), hub)
     await hub.assign("task-1")
