@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import orjson
 from agentcom.domain.tasks import TaskId
 from agentcom.settings import Settings
 from agentcom.store.store import Store
+from services.runtime import Backoff, Component, Supervisor
 from tests.support.builders import GATEWAY, a_task, an_agent
 
 
@@ -67,3 +68,15 @@ async def open_hub(redis_url: str, namespace: str, **settings: Any) -> AsyncIter
     chosen = Settings(**{"redis_url": redis_url, "namespace": namespace, **settings})
     async with Store(redis_url, chosen, shifted_clock=True) as store:
         yield Hub(store, chosen)
+
+
+@asynccontextmanager
+async def running(components: Sequence[Component]) -> AsyncIterator[Supervisor]:
+    """The components under a supervisor, stopped in the end."""
+    supervisor = Supervisor("test", components, backoff=Backoff(first=0.01, cap=0.05))
+    task = asyncio.create_task(supervisor.run())
+    try:
+        yield supervisor
+    finally:
+        supervisor.request_stop("the test is over")
+        await task

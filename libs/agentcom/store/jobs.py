@@ -8,7 +8,6 @@ included, so that namespaces may share a Redis. Jobs are JSON: a job never runs 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -88,9 +87,9 @@ class JobLoop(Worker):
 
     async def shut(self) -> None:
         """Cancels what still runs (it is run again by the next worker) and closes the connection."""
-        pool = self.pool.connection_pool
-        try:
-            with contextlib.suppress(asyncio.CancelledError, *JOBS_REDIS_ERRORS):
-                await self.close()
-        finally:
-            await pool.disconnect()
+        running = [task for task in (*self.tasks.values(), self.main_task) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        # The health key is shared by all workers and expires by itself.
+        await self.pool.connection_pool.disconnect()
