@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from agentcom.settings import Settings
+from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis
+from tests.support.clock import StoreClock
 from tests.support.redis import redis_for_tests
+from tests.support.snapshot import wipe
 
 
 def pytest_configure() -> None:
@@ -40,3 +44,20 @@ def durable_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     server.start_blocking()
     yield server
     server.stop()
+
+
+@pytest.fixture
+async def store(redis_url: str, namespace: str) -> AsyncIterator[Store]:
+    """An open store in the test's namespace. Its clock is moved by the ``clock`` fixture, else it is Redis's."""
+    settings = Settings(redis_url=redis_url, namespace=namespace)
+    async with Store(redis_url, settings, shifted_clock=True) as opened:
+        yield opened
+        await wipe(opened)
+
+
+@pytest.fixture
+async def clock(store: Store) -> StoreClock:
+    """The clock of ``store``, which stands still at ``T0`` until it is moved."""
+    stopped = StoreClock(store)
+    await stopped.start()
+    return stopped
