@@ -67,19 +67,27 @@ def check(fields: Iterable[Field], data: Mapping[str, Any]) -> list[dict[str, An
     """What is wrong with an object, as the ``errors`` of a validation failure. Empty if nothing is."""
     errors: list[dict[str, Any]] = []
     for field in fields:
-        value = data.get(field.name)
+        value: Any = data.get(field.name)
         if value is None:
             if field.required:
                 detail = f"{field.name} is required and must be {_article(field.kind)}"
                 errors.append({"field": field.name, "error": "required", "detail": detail})
-        elif type(value) is not _PYTHON_TYPES[field.kind]:
-            errors.append(wrong_type(field.name, field.kind, value))
-        elif field.kind is Kind.STRING:
-            if field.limit is not None and is_too_long(value, field.limit):
-                errors.append(_too_long(field.name, value, field.limit))
-        elif field.kind is Kind.STRINGS and (error := _check_items(field, value)) is not None:
+        elif (error := _check_value(field, value)) is not None:
             errors.append(error)
     return errors
+
+
+def _check_value(field: Field, value: Any) -> dict[str, Any] | None:
+    if not _is_a(field.kind, value):
+        return wrong_type(field.name, field.kind, value)
+    if field.kind is Kind.STRING and field.limit is not None and is_too_long(value, field.limit):
+        return _too_long(field.name, value, field.limit)
+    return _check_items(field, value) if field.kind is Kind.STRINGS else None
+
+
+def _is_a(kind: Kind, value: object) -> bool:
+    # Exact types: the decoder makes no others, and a boolean would pass for an integer.
+    return type(value) is _PYTHON_TYPES[kind]
 
 
 def wrong_type(name: str, expected: str, value: object) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The agent gateway: holds the sockets of agents, and nothing else."""

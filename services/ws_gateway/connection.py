@@ -1,0 +1,372 @@
+"""One socket: reads frames for its session, carries out the session's effects, and writes from a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import structlog
+
+from agentcom.errors import AgentComError, StoreUnavailable
+from agentcom.settings import SECOND, Settings
+from agentcom.store.gateways import OutboxEntry
+from agentcom.store.store import Store
+from agentcom.wire.close_codes import CloseCode, fit_reason
+from services.ws_gateway.calls import perform
+from services.ws_gateway.departures import Departures
+from services.ws_gateway.effects import Call, Close, Effect, Penalize, Send
+from services.ws_gateway.lease import Lease
+from services.ws_gateway.operations import Identify, Operation
+from services.ws_gateway.registry import Registry, new_connection_id
+from services.ws_gateway.replies import Result
+from services.ws_gateway.session import Phase, Session, SessionLimits
+
+log = structlog.get_logger(__name__)
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+SendMessage: TypeAlias = Callable[[Message], Awaitable[None]]
+
+#: Frames of one socket that may wait for the store; beyond that it is not read from.
+FRAMES_IN_FLIGHT = 64
+#: A closing that takes longer, because the client does not read or does not answer, is cut short.
+CLOSE_PATIENCE_S = 5.0
+
+
+class Asked(NamedTuple):
+    """A call that the store has not answered yet."""
+
+    operation: Operation
+    task: asyncio.Task[Result]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all sockets of a process share."""
+
+    store: Store
+    settings: Settings
+    limits: SessionLimits
+    lease: Lease
+    registry: Registry
+    departures: Departures
+
+
+class SocketConnection:
+    """The adaptor between an ASGI WebSocket and a :class:`Session`.
+
+    Frames are passed on to the store without waiting for the answers to those before; answers are written in the order
+    of the frames. Whatever is to be written goes through one queue, bounded in frames and bytes: a client that lets it
+    overflow is disconnected, and what it misses of its tasks is pushed again when it comes back.
+    """
+
+    __slots__ = (
+        "_around",
+        "_begun",
+        "_bytes_in",
+        "_bytes_out",
+        "_closing",
+        "_cut_short",
+        "_draining",
+        "_frames_in",
+        "_gateway",
+        "_identify_timer",
+        "_loop",
+        "_outbound",
+        "_outbound_bytes",
+        "_overflowed",
+        "_pending",
+        "_receive",
+        "_remote",
+        "_room",
+        "_send",
+        "_task",
+        "_unwritten",
+        "conn",
+        "frames_out",
+        "session",
+    )
+
+    def __init__(self, around: Surroundings, *, receive: Receive, send: SendMessage, remote: str) -> None:
+        self.conn = new_connection_id()
+        self.session = Session(around.limits)
+        self.frames_out = 0
+        self._around = around
+        self._receive = receive
+        self._send = send
+        self._remote = remote
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._gateway = ""
+        self._begun = self._loop.time()
+        self._frames_in = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        #: What answers the frames so far, in their order: calls on their way, and frames that wait behind them.
+        self._pending: deque[Asked | bytes] = deque()
+        self._outbound: deque[bytes] = deque()
+        self._outbound_bytes = 0
+        self._unwritten: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._identify_timer: asyncio.TimerHandle | None = None
+        self._cut_short: asyncio.TimerHandle | None = None
+        self._closing: Close | None = None
+        self._overflowed = False
+        self._draining = False
+
+    # -- the socket's life -----------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """From the accepted handshake to the end of the socket."""
+        around = self._around
+        self._task = asyncio.current_task()
+        around.registry.add(self)
+        timeout_s = around.settings.identify_timeout_ms / SECOND
+        self._identify_timer = self._loop.call_later(timeout_s, self._identify_overdue)
+        writer = self._loop.create_task(self._write())
+        ended_by: tuple[int, str] = (1006, "")
+        try:
+            ended_by = await self._read()
+        except asyncio.CancelledError:
+            # Cut short; anybody else who cancels this task is shutting the process down.
+            if self._closing is None:
+                raise
+        finally:
+            writer.cancel()
+            self._end(*ended_by)
+
+    async def _read(self) -> tuple[int, str]:
+        """Read until the socket ends. Returns the close code and reason."""
+        receive, session = self._receive, self.session
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return message.get("code") or 1005, message.get("reason") or ""
+            if self._draining:
+                continue  # what is not acknowledged is sent again to the next gateway
+            self._frames_in += 1
+            text = message.get("text")
+            if text is None:
+                self._bytes_in += len(message.get("bytes") or b"")
+                effects = session.receive_binary(now=self._loop.time())
+            else:
+                self._bytes_in += len(text)
+                effects = session.receive(text, now=self._loop.time())
+            self._carry_out(effects)
+            while self._must_wait():
+                self._room = self._loop.create_future()
+                await self._room
+
+    def _must_wait(self) -> bool:
+        phase = self.session.phase
+        return phase is Phase.IDENTIFYING or (phase is not Phase.CLOSED and len(self._pending) >= FRAMES_IN_FLIGHT)
+
+    def _end(self, code: int, reason: str) -> None:
+        """The socket is gone."""
+        session, closing = self.session, self._closing
+        if closing is None:
+            session.closed_by_client()
+            self._leave("client_closed" if code in {1000, 1001} else "connection_lost")
+        for timer in (self._identify_timer, self._cut_short):
+            if timer is not None:
+                timer.cancel()
+        self._around.registry.remove(self)
+        log.info(
+            "session_ended",
+            agent_id=session.agent_id,
+            conn=self.conn,
+            gateway=self._gateway or None,
+            remote=self._remote,
+            duration_ms=round((self._loop.time() - self._begun) * SECOND),
+            frames_in=self._frames_in,
+            frames_out=self.frames_out,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            tasks_completed=session.tasks_completed,
+            tasks_failed=session.tasks_failed,
+            closed_by="client" if closing is None else "hub",
+            close_code=code if closing is None else closing.code,
+            close_reason=reason if closing is None else closing.reason,
+        )
+
+    def _leave(self, reason: str) -> None:
+        """Take the agent off this connection in the store; calls already made come first."""
+        self._around.registry.forget_agent(self)
+        for agent_id in self.session.claimed_agents:
+            self._around.departures.leave(agent_id, conn=self.conn, gateway=self._gateway, reason=reason)
+
+    def _identify_overdue(self) -> None:
+        self._write_out(self.session.identify_overdue())
+
+    # -- what the hub has for this socket --------------------------------------------------------------------------
+
+    def deliver(self, entry: OutboxEntry) -> None:
+        """One entry of the gateway's outbox. Never waits."""
+        if entry.kind == "close":
+            self.close(entry.code or CloseCode.STALE, entry.frame.decode(errors="replace"))
+            return
+        self._write_out(self.session.push(entry.frame))
+        if self.session.held > self._around.settings.outbound_queue_frames:
+            self._overflow()
+
+    def offer(self, frame: bytes) -> None:
+        """A frame that may be left out, and is if the client is behind with reading."""
+        settings = self._around.settings
+        behind = len(self._outbound) * 2 > settings.outbound_queue_frames
+        if self.session.phase is Phase.IDENTIFIED and not behind:
+            self._enqueue(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection; what is queued is written first."""
+        self._write_out(self.session.close(code, reason))
+
+    def drain(self) -> None:
+        """End the connection for a shutdown, once the frames on their way are answered."""
+        self._draining = True
+        if not self._pending:
+            self.close(CloseCode.SHUTTING_DOWN, "this gateway is shutting down")
+
+    @property
+    def waiting_frames(self) -> int:
+        """How many frames wait to be written."""
+        return len(self._outbound)
+
+    # -- effects ---------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        """Effects of a frame that was read: their frames come after the answers to the frames before."""
+        for effect in effects:
+            if isinstance(effect, Call):
+                self._call(effect.operation)
+            elif isinstance(effect, Send) and self._pending:
+                self._pending.append(effect.frame)
+            else:
+                self._write_out([effect])
+
+    def _call(self, operation: Operation) -> None:
+        around = self._around
+        agent_id = self.session.agent_id or ""
+        if isinstance(operation, Identify):
+            agent_id = operation.agent_id
+            self._gateway = around.lease.gateway
+        call = perform(around.store, operation, agent_id=agent_id, conn=self.conn, gateway=self._gateway)
+        task = self._loop.create_task(call)
+        self._pending.append(Asked(operation, task))
+        task.add_done_callback(self._answered)
+
+    def _answered(self, _task: asyncio.Task[Result]) -> None:
+        """A call is done: write every answer whose turn it is."""
+        pending, session = self._pending, self.session
+        while pending:
+            first = pending[0]
+            if isinstance(first, bytes):
+                pending.popleft()
+                self._enqueue(first)
+                continue
+            if not first.task.done():
+                break
+            pending.popleft()
+            self._write_out(session.resolve(first.operation, _outcome(first)))
+            if isinstance(first.operation, Identify) and session.phase is Phase.IDENTIFIED:
+                self._on_identified()
+        if self._draining and not pending:
+            self.drain()
+        self._read_on()
+
+    def _on_identified(self) -> None:
+        self._around.registry.identified(self)
+        if self._identify_timer is not None:
+            self._identify_timer.cancel()
+            self._identify_timer = None
+
+    def _write_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._enqueue(effect.frame)
+                case Close():
+                    self._begin_close(effect)
+                case Penalize():
+                    self._around.departures.penalize(effect.agent_id)
+                case Call():
+                    self._call(effect.operation)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, frame: bytes) -> None:
+        if self._closing is not None:
+            return
+        settings, size = self._around.settings, len(frame)
+        full = len(self._outbound) >= settings.outbound_queue_frames
+        # One frame always fits, however large, or a client could never be given a large task.
+        if full or (self._outbound and self._outbound_bytes + size > settings.outbound_queue_bytes):
+            self._overflow()
+            return
+        self._outbound.append(frame)
+        self._outbound_bytes += size
+        self._wake_writer()
+
+    def _overflow(self) -> None:
+        self._overflowed = True
+        self.close(CloseCode.SLOW_CONSUMER, "too many frames wait for this client to read them")
+
+    def _begin_close(self, closing: Close) -> None:
+        self._closing = closing
+        self._leave(f"close_{closing.code}")
+        self._cut_short = self._loop.call_later(CLOSE_PATIENCE_S, self._abort)
+        self._wake_writer()
+        self._read_on()
+
+    def _abort(self) -> None:
+        """The client did not take part in the closing."""
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is not None and hasattr(transport, "abort"):
+            transport.abort()
+        elif self._task is not None:  # behind a wrapper or another server: ending the application ends the socket
+            self._task.cancel()
+
+    def _wake_writer(self) -> None:
+        if self._unwritten is not None and not self._unwritten.done():
+            self._unwritten.set_result(None)
+
+    def _read_on(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def _write(self) -> None:
+        send, outbound = self._send, self._outbound
+        try:
+            while True:
+                while outbound and not self._overflowed:
+                    frame = outbound.popleft()
+                    size = len(frame)
+                    self._outbound_bytes -= size
+                    await send({"type": "websocket.send", "text": frame.decode(errors="replace")})
+                    self.frames_out += 1
+                    self._bytes_out += size
+                if self._closing is not None:
+                    reason = fit_reason(self._closing.reason)
+                    await send({"type": "websocket.close", "code": self._closing.code, "reason": reason})
+                    return
+                self._unwritten = self._loop.create_future()
+                await self._unwritten
+        except (OSError, RuntimeError):
+            # The socket is gone (an OSError), or is being closed by the server itself, which refuses further frames
+            # (a RuntimeError). Either way the reader is told, and ends the session.
+            return
+
+
+def _outcome(asked: Asked) -> Result | AgentComError:
+    task = asked.task
+    if task.cancelled():
+        return StoreUnavailable()
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, AgentComError):
+        return error
+    log.error("operation_failed", request=asked.operation.request.value, error=repr(error), exc_info=error)
+    return AgentComError("The hub could not do this; the reason is in its log.")

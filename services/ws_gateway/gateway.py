@@ -1,0 +1,84 @@
+"""One gateway: its sockets and the loops that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from agentcom.settings import Settings
+from agentcom.store.store import Store
+from agentcom.wire.close_codes import CloseCode
+from services.runtime import Component
+from services.ws_gateway.connection import Receive, SendMessage, SocketConnection, Surroundings
+from services.ws_gateway.departures import Departures
+from services.ws_gateway.lease import Lease
+from services.ws_gateway.liveness import Liveness
+from services.ws_gateway.outbox import OutboxReader
+from services.ws_gateway.presence import Presence
+from services.ws_gateway.registry import Registry
+from services.ws_gateway.session import SessionLimits
+
+log = structlog.get_logger(__name__)
+
+#: How long a drain waits for clients to take part in the closing, and then for the store to hear of it.
+DRAIN_PATIENCE_S = 3.0
+
+
+class Gateway:
+    """Everything behind ``/ws``. Run ``components`` under a supervisor, in this order and before the HTTP server."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.registry = Registry()
+        self.lease = Lease(store.gateways, lease_ms=settings.gateway_lease_ms, on_lost=self._on_lease_lost)
+        self._departures = Departures(store.agents, self.lease)
+        self._draining = False
+        self._around = Surroundings(
+            store=store,
+            settings=settings,
+            limits=SessionLimits.of(settings),
+            lease=self.lease,
+            registry=self.registry,
+            departures=self._departures,
+        )
+        self.components: tuple[Component, ...] = (
+            self.lease,
+            OutboxReader(store.gateways, registry=self.registry, lease=self.lease),
+            Presence(store.gateways, registry=self.registry, fanout_max=settings.presence_fanout_max),
+            Liveness(store.agents, registry=self.registry),
+        )
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a new socket would be of any use: the lease is held, and no shutdown has begun."""
+        return self.lease.held and not self._draining
+
+    async def serve(self, scope: dict[str, Any], *, receive: Receive, send: SendMessage) -> None:
+        """One accepted WebSocket, until it ends."""
+        host, port = scope.get("client") or ("", 0)
+        await SocketConnection(self._around, receive=receive, send=send, remote=f"{host}:{port}").serve()
+
+    async def drain(self) -> None:
+        """Accept nothing more, say goodbye on every socket, and tell the store. Takes a few seconds at most."""
+        self._draining = True
+        sockets = self.registry.sockets()
+        log.info("gateway_draining", sockets=len(sockets))
+        for connection in sockets:
+            connection.drain()
+        try:
+            async with asyncio.timeout(DRAIN_PATIENCE_S):
+                await self.registry.wait_empty()
+        except TimeoutError:
+            left = self.registry.sockets()
+            log.warning("gateway_drain_slow", sockets=len(left))
+            self.registry.close_all(left, code=CloseCode.SHUTTING_DOWN, reason="this gateway is shutting down")
+        try:
+            async with asyncio.timeout(DRAIN_PATIENCE_S):
+                await self._departures.settled()
+        except TimeoutError:
+            log.warning("gateway_drain_untold")  # the store finds out when the lease ends
+
+    def _on_lease_lost(self) -> None:
+        sockets = self.registry.sockets()
+        self.registry.close_all(sockets, code=CloseCode.LEASE_LOST, reason="this gateway has lost its lease")
