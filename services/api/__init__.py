@@ -1,0 +1,1 @@
+"""The REST side of the hub: tasks, agents, registration, tokens, health."""

@@ -1,0 +1,71 @@
+"""The API as an ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from agentcom.settings import Settings
+from agentcom.store.store import Store
+from services.api.addresses import is_base_url
+from services.api.auth import Authenticator, Gate, authenticator_for
+from services.api.errors import RouteNotFound
+from services.api.middleware import Edge
+from services.api.routes.agents import AgentRoutes
+from services.api.routes.health import HealthRoutes
+from services.api.routes.onboarding import OnboardingRoutes
+from services.api.routes.tasks import TaskRoutes
+from services.api.routes.tokens import TokenRoutes
+from services.runtime import StartupError
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(
+    store: Store,
+    settings: Settings,
+    *,
+    authenticator: Authenticator | None = None,
+    more_routes: Sequence[BaseRoute] = (),
+) -> ASGIApp:
+    """The API on an opened store.
+
+    ``authenticator`` is shared with a RevocationListener, which lets it remember tokens; one without asks the store
+    every time. ``more_routes`` come last and get the same edge: request ids, errors as JSON, the access log.
+
+    Raises StartupError if the settings make no sense.
+    """
+    if settings.public_url and not is_base_url(settings.public_url):
+        raise StartupError("AGENTCOM_PUBLIC_URL must be an http or https URL without query or fragment.")
+    gate = Gate(authenticator or authenticator_for(store.tokens, settings), settings)
+    resources = (
+        TaskRoutes(store, settings),
+        AgentRoutes(store, settings),
+        OnboardingRoutes(store, settings),
+        TokenRoutes(store, settings),
+        HealthRoutes(store, settings),
+    )
+    routes: list[BaseRoute] = [endpoint for resource in resources for endpoint in resource.endpoints(gate)]
+    return Edge(Router([*routes, *more_routes], redirect_slashes=False, default=_not_found))
+
+
+async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RouteNotFound
+
+
+def describe_registration(settings: Settings) -> None:
+    """Says at start-up who may register, since that depends on where the hub listens."""
+    if settings.enrolment_key is not None:
+        log.info("registration", open_to="holders of the enrolment key and admins")
+    elif settings.listens_on_loopback:
+        log.info("registration", open_to="everybody on this machine")
+    else:
+        log.warning(
+            "registration_closed",
+            host=settings.host,
+            reason="the hub can be reached from other machines and AGENTCOM_ENROLMENT_KEY is not set",
+            open_to="admins",
+        )

@@ -1,0 +1,172 @@
+"""Whose token it is: a short memory in front of the store, which a revocation clears at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from enum import Enum, auto
+from typing import Final, Protocol
+
+import structlog
+
+from agentcom.errors import StoreUnavailable
+from agentcom.settings import SECOND, Settings
+from agentcom.store.gateways import GatewayStore
+from agentcom.store.tokens import Principal, TokenStore, digest
+from services.api.addresses import is_local
+from services.api.errors import AdminOnly, Unauthorized
+from services.api.request import ApiRequest
+from services.runtime import BaseComponent, pause
+from services.stores import Outage
+
+log = structlog.get_logger(__name__)
+
+MAX_REMEMBERED: Final = 10_000
+MAX_TOKEN_LENGTH: Final = 512
+_SCHEME: Final = "Bearer "
+_TURN_S: Final = 1.0
+
+
+class Access(Enum):
+    """Who may use a route."""
+
+    OPEN = auto()  #: everybody
+    LOCAL = auto()  #: everybody while the hub listens on loopback, else any token
+    TOKEN = auto()  #: any token
+    ADMIN = auto()  #: the token of an admin
+
+
+class TokenFinder(Protocol):
+    """What the memory stands in front of."""
+
+    async def find(self, token_digest: str) -> Principal | None: ...
+
+
+class Authenticator:
+    """Finds out whose token it is.
+
+    A found token is remembered for ``ttl_ms``, but only while revocations are heard of (``trust`` to ``distrust``), and
+    never if one was heard while the token was being looked up: the answer may be from before it.
+    """
+
+    def __init__(self, tokens: TokenFinder, *, ttl_ms: int, max_entries: int = MAX_REMEMBERED) -> None:
+        self._tokens = tokens
+        self._ttl = ttl_ms / SECOND
+        self._max_entries = max_entries
+        self._remembered: dict[str, tuple[Principal, float]] = {}
+        self._trusted = False
+        self._revocations = 0
+
+    async def find(self, token: str) -> Principal | None:
+        """Whose token this is, or None."""
+        if not token or len(token) > MAX_TOKEN_LENGTH:
+            return None
+        token_digest = digest(token)
+        known = self._remembered.get(token_digest)
+        if known is not None:
+            if known[1] > time.monotonic():
+                return known[0]
+            del self._remembered[token_digest]
+        revocations = self._revocations
+        principal = await self._tokens.find(token_digest)
+        if principal is not None and self._trusted and self._revocations == revocations:
+            while len(self._remembered) >= self._max_entries:
+                del self._remembered[next(iter(self._remembered))]
+            self._remembered[token_digest] = (principal, time.monotonic() + self._ttl)
+        return principal
+
+    def forget(self, agent_id: str) -> None:
+        """The agent's tokens were revoked."""
+        self._revocations += 1
+        for token_digest in [name for name, (known, _) in self._remembered.items() if known.agent_id == agent_id]:
+            del self._remembered[token_digest]
+
+    def trust(self) -> None:
+        """Revocations are heard of from now on; earlier ones may have been missed."""
+        self._revocations += 1
+        self._remembered.clear()
+        self._trusted = True
+
+    def distrust(self) -> None:
+        """Revocations are not heard of any more."""
+        self._trusted = False
+        self._remembered.clear()
+
+
+class RevocationListener(BaseComponent):
+    """Tells an Authenticator of every revocation, whichever process it was made in."""
+
+    def __init__(self, gateways: GatewayStore, authenticator: Authenticator) -> None:
+        super().__init__("revocations", max_silence=15.0)
+        self._gateways = gateways
+        self._authenticator = authenticator
+
+    async def run(self, stop: asyncio.Event) -> None:
+        outage = Outage()
+        while not stop.is_set():
+            listening = asyncio.create_task(self._listen(outage), name="revocations.listen")
+            try:
+                while not listening.done() and not await pause(stop, _TURN_S):
+                    self.touch()
+            finally:
+                self._authenticator.distrust()
+                listening.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({listening})
+            if listening.cancelled():
+                return
+            error = listening.exception()
+            if not isinstance(error, StoreUnavailable):
+                raise error or RuntimeError("the subscription ended")
+            self.touch()
+            await outage.wait(stop, error)
+
+    async def _listen(self, outage: Outage) -> None:
+        async for notice in self._gateways.listen(["revoked"]):
+            if notice.channel == "subscribed":
+                outage.over()
+                self._authenticator.trust()
+            else:
+                self._authenticator.forget(notice.data.decode())
+
+
+class Gate:
+    """Lets requests in by their route's :class:`Access`."""
+
+    def __init__(self, authenticator: Authenticator, settings: Settings) -> None:
+        self._authenticator = authenticator
+        self._open_locally = settings.listens_on_loopback
+
+    async def admit(self, request: ApiRequest, access: Access) -> Principal | None:
+        """Who asks, or None if the route does not need to know. Raises Unauthorized or AdminOnly."""
+        if access is Access.OPEN or (access is Access.LOCAL and self.is_local(request)):
+            return None
+        principal = await self.identify(request)
+        if principal is None:
+            raise Unauthorized
+        if access is Access.ADMIN and not principal.is_admin:
+            raise AdminOnly
+        return principal
+
+    async def identify(self, request: ApiRequest) -> Principal | None:
+        """Whose token came with the request; None without one. Raises Unauthorized for one that is not valid."""
+        value = request.headers.get(b"authorization")
+        if value is None:
+            return None
+        text = value.decode("latin-1")
+        if not text.startswith(_SCHEME):
+            raise Unauthorized("The Authorization header must be: Bearer <token>")
+        principal = await self._authenticator.find(text[len(_SCHEME) :].strip())
+        if principal is None:
+            raise Unauthorized("This token is not valid, or was revoked.")
+        return principal
+
+    def is_local(self, request: ApiRequest) -> bool:
+        """Whether the hub is for this machine only, and the request was made on it."""
+        return self._open_locally and is_local(request.scope, request.headers)
+
+
+def authenticator_for(tokens: TokenStore, settings: Settings) -> Authenticator:
+    """The authenticator that the settings ask for."""
+    return Authenticator(tokens, ttl_ms=settings.auth_cache_ttl_ms)

@@ -1,0 +1,146 @@
+"""Reading a JSON body: bounded in size, time and depth, and without doubtful pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final
+
+import orjson
+from starlette.types import Message, Receive
+
+from services.api.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    DuplicateKey,
+    InvalidJson,
+    JsonTooDeep,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
+
+#: Deepest nesting of objects and arrays in a body.
+MAX_DEPTH: Final = 64
+BODY_TIMEOUT_S: Final = 30.0
+#: A body that is too large is read and thrown away up to here, so that its sender gets to read the answer.
+_DRAIN_FACTOR: Final = 4
+_DRAIN_TIMEOUT_S: Final = 5.0
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Receive, *, limit: int) -> bytes:
+    """The whole body. Raises BodyTooLarge past ``limit`` bytes, BodyTimeout, ClientGone."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit:
+        await _refuse(headers, receive, already=0, limit=limit)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            message = await _next(receive)
+            body: bytes = message.get("body", b"")
+            if not message.get("more_body", False):
+                if len(body) > limit:
+                    raise _too_large(limit)
+                return body
+            pieces, size = [body], len(body)
+            while message.get("more_body", False):
+                message = await _next(receive)
+                piece = message.get("body", b"")
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    await _refuse(headers, receive, already=size, limit=limit)
+            return b"".join(pieces)
+    except TimeoutError as error:
+        raise BodyTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:g} seconds.") from error
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+async def _refuse(headers: dict[bytes, bytes], receive: Receive, *, already: int, limit: int) -> None:
+    """Raises BodyTooLarge, after a while: a client that is still writing does not read."""
+    if already or headers.get(b"expect", b"").lower() != b"100-continue":
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                more = True
+                while more and already <= limit * _DRAIN_FACTOR:
+                    message = await _next(receive)
+                    already += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            pass
+    raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit} bytes.", max_bytes=limit)
+
+
+def is_json(content_type: bytes) -> bool:
+    """Whether the media type is ``application/json`` or ends in ``+json``."""
+    if content_type == b"application/json":
+        return True
+    media_type = content_type.partition(b";")[0].strip().lower()
+    return media_type == b"application/json" or (b"/" in media_type and media_type.endswith(b"+json"))
+
+
+def parse_body(headers: dict[bytes, bytes], raw: bytes) -> dict[str, object]:
+    """The body as an object.
+
+    An empty body is ``{}``, and so is one without a content type; one that is not an object is found under ``_json``.
+    """
+    content_type = headers.get(b"content-type")
+    if not raw or content_type is None:
+        return {}
+    if not is_json(content_type):
+        raise UnsupportedMediaType
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
+        raise UnsupportedEncoding
+    value = parse_json(raw)
+    return value if isinstance(value, dict) else {"_json": value}
+
+
+def parse_json(raw: bytes) -> object:
+    """Strict JSON. Raises InvalidJson, JsonTooDeep, DuplicateKey."""
+    try:
+        value: object = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        message = f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+        raise InvalidJson(message, line=error.lineno, column=error.colno) from error
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise JsonTooDeep(f"The body is nested more than {MAX_DEPTH} levels deep.", max_depth=MAX_DEPTH)
+    # A key that came twice was dropped, so the text has more keys than the value. Odd spacing and escapes also make
+    # the counts differ, hence the second look.
+    if raw.count(b'":') != orjson.dumps(value).count(b'":'):
+        json.loads(raw, object_pairs_hook=_unique_keys, parse_int=str)
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise DuplicateKey(f"An object in the body has the key {key[:64]!r} twice.", key=key[:64])
+        seen.add(key)
+
+
+def _deeper_than(value: object, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True

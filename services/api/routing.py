@@ -1,0 +1,73 @@
+"""One endpoint: a method, a path, who may use it, and the handler."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.routing import BaseRoute, Match, compile_path
+from starlette.types import Receive, Scope, Send
+
+from services.api.answer import Answer
+from services.api.auth import Access, Gate
+from services.api.json_body import parse_body, read_body
+from services.api.request import ApiRequest
+
+Handler = Callable[[ApiRequest], Awaitable[Answer]]
+
+#: Larger bodies are read only once their sender is known.
+_ANONYMOUS_BODY: Final = 64 * 1024
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class Endpoint(BaseRoute):
+    """Matches one method and path, reads the body, lets the caller in, and sends the handler's answer.
+
+    Another method at the same path is no match, so that it ends in "not found" like an unknown path.
+    """
+
+    def __init__(
+        self, method: str, path: str, handler: Handler, *, gate: Gate, access: Access, max_body_bytes: int
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.access = access
+        self._handler = handler
+        self._gate = gate
+        self._max_body_bytes = max_body_bytes
+        self._reads_body = method in _WITH_BODY
+        self._pattern = compile_path(path)[0] if "{" in path else None
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or scope["method"] != self.method:
+            return Match.NONE, {}
+        if self._pattern is None:
+            return (Match.FULL, {"path_params": {}}) if scope["path"] == self.path else (Match.NONE, {})
+        match = self._pattern.match(scope["path"])
+        return (Match.NONE, {}) if match is None else (Match.FULL, {"path_params": match.groupdict()})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request = ApiRequest(scope, headers)
+        if self._reads_body:
+            large = _may_be_large(headers)
+            if large:
+                request.principal = await self._gate.admit(request, self.access)
+            raw = await read_body(headers, receive, limit=self._max_body_bytes)
+            request.body = parse_body(headers, raw)
+            request.body_ignored = bool(raw) and b"content-type" not in headers
+            if not large:
+                request.principal = await self._gate.admit(request, self.access)
+        else:
+            request.principal = await self._gate.admit(request, self.access)
+        if request.principal is not None:
+            scope["agentcom.agent_id"] = request.principal.agent_id
+        answer = await self._handler(request)
+        await answer.send(send, accept_encoding=headers.get(b"accept-encoding", b""))
+
+
+def _may_be_large(headers: dict[bytes, bytes]) -> bool:
+    declared = headers.get(b"content-length")
+    if declared is None:
+        return b"transfer-encoding" in headers
+    return not declared.isdigit() or int(declared) > _ANONYMOUS_BODY
