@@ -58,6 +58,8 @@ class Scenario:
         self.sidecars: list[Program] = []
         #: Ids of all tasks whose submission was answered.
         self.acknowledged: list[str] = []
+        #: Set when the test has failed: there is nothing to prove then.
+        self.failed = False
         self._folder = folder
         self._tokens: dict[str, str] = {}
         self._numbers = itertools.count(1)
@@ -184,13 +186,17 @@ async def scenario_on(hub: HubProcesses, folder: Path) -> AsyncIterator[Scenario
         stack.push_async_callback(scenario.close)
         try:
             yield scenario
-            await scenario.rest()
-            await scenario.prove()
-            defects = hub.defects()
-            assert not defects, "\n".join(["the services logged defects:", *defects[:10]])
+            if not scenario.failed:
+                await scenario.rest()
+                await scenario.prove()
+                defects = hub.defects()
+                assert not defects, "\n".join(["the services logged defects:", *defects[:10]])
         except BaseException:
-            print(hub.logs())
+            scenario.failed = True
             raise
+        finally:
+            if scenario.failed:
+                print(hub.logs())
 
 
 @asynccontextmanager
