@@ -48,7 +48,7 @@ local function store(item, index)
   local created_us = now_us + index
   local queued_us = created_us
   local delayed = item.run_at ~= '' and tonumber(item.run_at) > now
-  if delayed then queued_us = tonumber(item.run_at) * 1000 end
+  if delayed then queued_us = tonumber(item.run_at) * 1000 + index end
   local score = queued_us + tonumber(item.priority) * tonumber(priority_window_ms) * 1000
   local listing = tonumber(item.priority) * 2e15 + created_us - LISTING_START_US
   local key = task_key(item.id)
