@@ -43,7 +43,8 @@ if task_id then
   if task[1] then
     redis.call('ZADD', due_key('progress'), 'XX', now + progress_timeout_ms, task_id)
   else
-    assignment = assign_frame(task_id, before[6], load_for_assignment(task_id))
+    local unaccepted = load_for_assignment(task_id)
+    assignment = assign_frame(task_id, before[6], unaccepted, unaccepted.assigned_at)
   end
   if task[2] then cancellation = cancel_frame(task_id, before[6], task[3] or '') end
 else

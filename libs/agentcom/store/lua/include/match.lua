@@ -9,9 +9,9 @@ local function gateway_alive(gateway)
   return lease and tonumber(lease) > now
 end
 
-local function assign_frame(task_id, generation, task)
+local function assign_frame(task_id, generation, task, assigned_at)
   local frame = '{"type":"task_assign","task_id":"' .. task_id .. '","description":' .. cjson.encode(task.description) ..
-    ',"metadata":' .. task.metadata .. ',"generation":' .. generation .. ',"assigned_at":' .. now ..
+    ',"metadata":' .. task.metadata .. ',"generation":' .. generation .. ',"assigned_at":' .. assigned_at ..
     ',"priority":' .. task.priority
   if task.complete_by then frame = frame .. ',"complete_by":' .. task.complete_by end
   return frame .. '}'
@@ -19,9 +19,9 @@ end
 
 local function load_for_assignment(task_id)
   local t = redis.call('HMGET', task_key(task_id), 'description', 'metadata', 'priority', 'listing', 'created_at',
-    'expires_at', 'complete_by', 'signature')
+    'expires_at', 'complete_by', 'signature', 'assigned_at')
   return {description = t[1], metadata = t[2], priority = t[3], listing = t[4], created_at = t[5],
-    expires_at = t[6], complete_by = t[7], signature = t[8]}
+    expires_at = t[6], complete_by = t[7], signature = t[8], assigned_at = t[9]}
 end
 
 -- queued (or not stored in a queue yet) -> assigned. Returns the task_assign frame and the generation.
@@ -37,7 +37,7 @@ local function assign(task_id, task, agent_id, accept_timeout_ms)
     'last_state_change', now)
   emit('task_assigned', 'task_id', task_id, 'agent_id', agent_id, 'generation', generation,
     'wait_ms', now - tonumber(task.created_at))
-  return assign_frame(task_id, generation, task), generation
+  return assign_frame(task_id, generation, task, now), generation
 end
 
 local function usable(agent_id)

@@ -45,5 +45,5 @@ local function pending_assignment(agent_id, conn)
   local agent = redis.call('HMGET', agent_key(agent_id), 'state', 'task', 'conn')
   if agent[1] ~= 'assigned' or agent[3] ~= conn then return '' end
   local task = load_for_assignment(agent[2])
-  return assign_frame(agent[2], redis.call('HGET', agent_key(agent_id), 'generation'), task)
+  return assign_frame(agent[2], redis.call('HGET', agent_key(agent_id), 'generation'), task, task.assigned_at)
 end
