@@ -102,6 +102,7 @@ async def test_the_same_report_again_gets_the_same_answer(store: Store, clock: S
     agent = await working(store)
     await store.tasks.submit(a_task("t2"))
     first = await complete(store, agent)
+    await clock.advance(7)
     again = Report(outcome="", repeated=False, next_frame=None)
 
     async def call() -> None:
