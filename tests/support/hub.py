@@ -178,7 +178,7 @@ class HubProcesses:
         self.folder = folder
         self.namespace = namespace
         self.admin_token = secrets.token_hex(32)
-        self.redis = EmbeddedRedis(folder, appendfsync="always", port=0)
+        self.redis = EmbeddedRedis(folder, appendfsync="always", port=free_port())
         self.redis_url: str | None = None
         self._copies = dict(copies)
         self._settings = {f"AGENTCOM_{name.upper()}": str(value) for name, value in (settings or {}).items()}

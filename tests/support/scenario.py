@@ -8,7 +8,7 @@ import itertools
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -201,7 +201,7 @@ async def scenario_on(hub: HubProcesses, folder: Path) -> AsyncIterator[Scenario
 
 @asynccontextmanager
 async def hub_of_its_own(
-    folder: Path, *, settings: dict[str, object] | None = None, **copies: int
+    folder: Path, *, settings: Mapping[str, object] | None = None, **copies: int
 ) -> AsyncIterator[Scenario]:
     """A scenario on a hub that the test may break: one of each service unless ``copies`` says otherwise."""
     counts = {"api": 1, "ws_gateway": 1, "scheduler": 1, "reaper": 1} | copies

@@ -1,0 +1,141 @@
+"""Services that end, Redis that goes away, hubs that start again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.agent import SIDECAR, forever
+from tests.support.eventually import eventually
+from tests.support.scenario import hub_of_its_own
+
+pytestmark = pytest.mark.e2e
+
+
+async def test_every_service_ends_with_0_within_seconds_of_sigterm(tmp_path: Path) -> None:
+    async with hub_of_its_own(tmp_path) as scenario:
+        hub = scenario.hub
+        agents = await scenario.fleet(3, work=forever)
+        health = (await scenario.operator.request("GET", "/health")).json()
+        assert health["status"] == "ok", health
+        for process in list(hub.processes):
+            process.terminate()
+            assert await process.wait(timeout=8) == 0, process.output()[-2000:]
+            assert process.logged("service_stopped")
+        # Agents were told that it is the gateway that goes, and that they may come back.
+        assert [agent.closes[0] for agent in agents] == [1012] * 3
+        for process in hub.processes:
+            process.spawn()
+        await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
+        await eventually(lambda: all(agent.identified for agent in agents))
+
+
+async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> None:
+    async with hub_of_its_own(tmp_path) as scenario:
+        hub, operator = scenario.hub, scenario.operator
+        agent = await scenario.agent()
+        before = await scenario.submit("before")
+        await scenario.completed(before)
+        hub.redis.kill()
+        health, submitted, read = await asyncio.gather(
+            operator.request("GET", "/health"),
+            operator.request("POST", "/api/tasks", {"description": "meanwhile"}),
+            operator.request("GET", f"/api/tasks/{before}"),
+        )
+        assert health.status_code == 503
+        assert health.json()["error"] == "store_unavailable"
+        for answer in (submitted, read):
+            assert answer.status_code == 503
+            assert answer.json()["error"] == "store_unavailable"
+            assert answer.json()["message"]
+            assert answer.headers["retry-after"]
+        await hub.redis.start()
+
+        async def answers() -> bool:
+            return (await operator.request("GET", "/health")).status_code == 200
+
+        await eventually(answers)
+        assert (await operator.task(before))["status"] == "completed"
+        await eventually(lambda: agent.identified)
+        await scenario.completed(await scenario.submit("after"))
+
+
+@pytest.mark.parametrize("features", [SIDECAR, None], ids=["recovers", "plain-re-identify"])
+async def test_a_task_in_progress_outlives_a_restart_of_the_whole_hub(
+    tmp_path: Path, features: tuple[str, ...] | None
+) -> None:
+    """With the grace of production, because starting processes takes longer than the short one of the tests."""
+    settings = {"disconnect_grace_ms": 30_000, "accept_timeout_ms": 1_500}
+    async with hub_of_its_own(tmp_path, settings=settings) as scenario:
+        hub = scenario.hub
+        finish = asyncio.Event()
+
+        async def work(frame: dict) -> dict:
+            await finish.wait()
+            return {"result": {"generation": frame["generation"]}}
+
+        agent = await scenario.agent(work=work, features=features)
+        task_id = await scenario.submit()
+        await agent.wait_for("task_ack", status="accepted", task_id=task_id)
+        for process in hub.processes:
+            process.kill()
+        hub.redis.kill()
+        await hub.redis.start()
+        for process in hub.processes:
+            process.spawn()
+        await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
+        await eventually(lambda: agent.identified and agent.connections == 2)
+        if features:
+            assert (await agent.wait_for("task_continue", task_id=task_id))["generation"] == 1
+        # Well past the time in which an assignment has to be accepted.
+        await asyncio.sleep(2)
+        assert (await scenario.operator.agent_state(agent.id))["fsm_state"] == "working"
+        finish.set()
+        task = await scenario.completed(task_id)
+        assert task["generation"] == 1
+        assert task["assigned_to"] == agent.id
+        assert agent.runs[task_id] == 1
+
+
+async def test_what_was_acknowledged_is_there_after_everything_was_killed(tmp_path: Path) -> None:
+    async with hub_of_its_own(tmp_path) as scenario:
+        hub = scenario.hub
+        tasks = [await scenario.submit(f"task {n}", metadata={"n": n}) for n in range(50)]
+        hub.redis.kill()
+        for process in hub.processes:
+            process.kill()
+        await hub.redis.start()
+        for process in hub.processes:
+            process.spawn()
+        await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
+        agents = await scenario.fleet(3)
+        done = [await scenario.completed(task_id) for task_id in tasks]
+        assert [task["metadata"] for task in done] == [{"n": n} for n in range(50)]
+        assert sum(sum(agent.runs.values()) for agent in agents) == 50
+
+
+async def test_a_service_that_starts_before_redis_waits_for_it(tmp_path: Path) -> None:
+    async with hub_of_its_own(tmp_path) as scenario:
+        hub = scenario.hub
+        for process in hub.processes:
+            process.kill()
+        hub.redis.kill()
+        for process in hub.processes:
+            process.spawn()
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def live() -> bool:
+                try:
+                    return (await client.get(f"{hub.api_url}/health/live")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await eventually(live, timeout=30)
+            assert (await client.get(f"{hub.api_url}/health/ready")).status_code == 503
+        await hub.redis.start()
+        await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
+        await scenario.agent()
+        await scenario.completed(await scenario.submit())
