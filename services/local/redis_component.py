@@ -14,12 +14,14 @@ _LOOK_EVERY_S: Final = 0.25
 class RedisComponent(BaseComponent):
     """Starts the server if nobody has yet, starts it again on its data when it died, and stops it last.
 
-    Put it first in the supervisor, so that everything that needs Redis has ended before.
+    Put it first in the supervisor, so that everything that needs Redis has ended before. ``stops_it`` False leaves the
+    stop to whoever started it, for connections that outlive the supervisor.
     """
 
-    def __init__(self, redis: EmbeddedRedis) -> None:
+    def __init__(self, redis: EmbeddedRedis, *, stops_it: bool = True) -> None:
         super().__init__("redis", max_silence=150.0)  # longer than a start that loads a large file
         self._redis = redis
+        self._stops_it = stops_it
 
     async def run(self, stop: asyncio.Event) -> None:
         if not self._redis.running:
@@ -29,4 +31,5 @@ class RedisComponent(BaseComponent):
                 raise RuntimeError("the embedded Redis has died")
             self.touch()
             await pause(stop, _LOOK_EVERY_S)
-        await asyncio.to_thread(self._redis.stop)
+        if self._stops_it:
+            await asyncio.to_thread(self._redis.stop)

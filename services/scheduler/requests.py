@@ -46,8 +46,13 @@ class RequestReader(BaseComponent):
 
     async def run(self, stop: asyncio.Event) -> None:
         outage = Outage()
+        prepared = False
         while not stop.is_set():
             try:
+                if not prepared:
+                    await self._matching.ensure_group()
+                    prepared = True
+                    self.touch()
                 requests = await self._matching.read(self._consumer)
                 matched = await serve(self._matching, requests)
             except StoreUnavailable as error:
