@@ -24,11 +24,8 @@ local function load_for_assignment(task_id)
     expires_at = t[6], complete_by = t[7], signature = t[8], assigned_at = t[9]}
 end
 
--- queued (or not stored in a queue yet) -> assigned. Returns the task_assign frame and the generation.
-local function assign(task_id, task, agent_id, accept_timeout_ms)
-  local key = task_key(task_id)
-  local generation = redis.call('HINCRBY', key, 'generation', 1)
-  redis.call('HSET', key, 'status', 'assigned', 'assigned_to', agent_id, 'assigned_at', now, 'updated_at', now)
+-- Into assigned, all but the task's own hash. Returns the task_assign frame.
+local function hand_over(task_id, task, agent_id, generation, accept_timeout_ms)
   redis.call('ZADD', status_key('assigned'), task.listing, task_id)
   redis.call('ZADD', due_key('accept'), now + accept_timeout_ms, task_id)
   record(task_id, 'assigned', now,
@@ -37,7 +34,15 @@ local function assign(task_id, task, agent_id, accept_timeout_ms)
     'last_state_change', now)
   emit('task_assigned', 'task_id', task_id, 'agent_id', agent_id, 'generation', generation,
     'wait_ms', now - tonumber(task.created_at))
-  return assign_frame(task_id, generation, task, now), generation
+  return assign_frame(task_id, generation, task, now)
+end
+
+-- queued -> assigned. The caller has taken the task out of its queue. Returns the task_assign frame.
+local function assign(task_id, task, agent_id, accept_timeout_ms)
+  local key = task_key(task_id)
+  local generation = redis.call('HINCRBY', key, 'generation', 1)
+  redis.call('HSET', key, 'status', 'assigned', 'assigned_to', agent_id, 'assigned_at', now, 'updated_at', now)
+  return hand_over(task_id, task, agent_id, generation, accept_timeout_ms)
 end
 
 local function usable(agent_id)
@@ -152,7 +157,7 @@ local function match_signature(signature, accept_timeout_ms, skip)
   local task = load_for_assignment(task_id)
   dequeue(task_id, signature, task.expires_at)
   leave_idle(agent.id, agent.capabilities)
-  push(agent.gateway, agent.conn, 'assign', (assign(task_id, task, agent.id, accept_timeout_ms)))
+  push(agent.gateway, agent.conn, 'assign', assign(task_id, task, agent.id, accept_timeout_ms))
   return true, false
 end
 

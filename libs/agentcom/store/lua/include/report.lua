@@ -1,15 +1,15 @@
 -- Reports of an agent about the end of its run. Needs keys clock events sets queue agent_state match task_state.
 -- What became of a run is kept in the task under the run's generation, so that a repeated report gets the same answer.
 
-local function remember_report(task_id, generation, agent_id, kind, outcome)
-  redis.call('HSET', task_key(task_id), 'report:' .. generation, kind .. ':' .. outcome .. ':' .. agent_id)
+-- The field and value of a task's hash that keep what became of a run.
+local function kept_report(generation, agent_id, kind, outcome)
+  return 'report:' .. generation, kind .. ':' .. outcome .. ':' .. agent_id
 end
 
--- The outcome of an earlier report of the same kind, generation and agent, or nil.
-local function repeated_report(task_id, generation, agent_id, kind)
-  local stored = redis.call('HGET', task_key(task_id), 'report:' .. generation)
-  if not stored then return nil end
-  local stored_kind, outcome, owner = string.match(stored, '^([^:]*):([^:]*):(.*)$')
+-- The outcome of an earlier report of the same kind and agent about the generation the task was loaded with, or nil.
+local function repeated_report(task, agent_id, kind)
+  if not task or not task.report then return nil end
+  local stored_kind, outcome, owner = string.match(task.report, '^([^:]*):([^:]*):(.*)$')
   if stored_kind == kind and owner == agent_id then return outcome end
   return nil
 end
@@ -17,13 +17,14 @@ end
 -- After a report was taken: the agent gets its next task, or waits for one. Returns the task_assign frame for the
 -- reporting connection, or ''. Another connection than the agent's current one gets none; that one is pushed to.
 local function next_for(agent_id, task_id, conn, accept_timeout_ms)
-  local agent = redis.call('HMGET', agent_key(agent_id), 'task', 'state', 'capabilities', 'gateway', 'conn')
+  local agent = redis.call('HMGET', agent_key(agent_id), 'task', 'state', 'capabilities', 'gateway', 'conn',
+    'unresponsive', 'rejections')
   if agent[1] ~= task_id then return '' end
   if agent[2] == 'offline' then
     forget_agent(agent_id)
     return ''
   end
-  redis.call('HDEL', agent_key(agent_id), 'unresponsive', 'rejections')
+  if agent[6] or agent[7] then redis.call('HDEL', agent_key(agent_id), 'unresponsive', 'rejections') end
   local capabilities = agent[3] or ''
   local frame, left_out = nil, false
   if gateway_alive(agent[4]) then

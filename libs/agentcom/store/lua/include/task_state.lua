@@ -2,16 +2,17 @@
 -- status:<s> holds a task exactly while its status is s. An assigned task is in due:accept until it is accepted and in
 -- due:progress from then on, so no assigned task is without a deadline.
 
-local function load_task(task_id)
+-- What the transitions need of a task, or nil. With a generation, also the report kept under it (see report.lua).
+local function load_task(task_id, generation)
   local t = redis.call('HMGET', task_key(task_id), 'status', 'assigned_to', 'generation', 'listing', 'signature',
     'score', 'complete_by', 'expires_at', 'max_runtime_ms', 'accepted_at', 'retry_count', 'max_retries',
-    'delivery_count', 'max_deliveries', 'retry_backoff_ms', 'cancel_requested_at', 'assigned_at')
+    'delivery_count', 'max_deliveries', 'retry_backoff_ms', 'cancel_requested_at', 'assigned_at', 'report:' .. (generation or ''))
   if not t[1] then return nil end
   return {status = t[1], assigned_to = t[2], generation = tonumber(t[3]), listing = t[4], signature = t[5],
     score = t[6], complete_by = t[7], expires_at = t[8], max_runtime_ms = t[9], accepted_at = t[10],
     retry_count = tonumber(t[11]), max_retries = tonumber(t[12]), delivery_count = tonumber(t[13]),
     max_deliveries = tonumber(t[14]), retry_backoff_ms = tonumber(t[15]), cancel_requested_at = t[16],
-    assigned_at = tonumber(t[17])}
+    assigned_at = tonumber(t[17]), report = t[18]}
 end
 
 -- The refusal for a frame about a task by an agent, or nil if the task is assigned to it in this generation.
@@ -47,9 +48,9 @@ local function leave_place(task_id, task)
   else leave_delayed(task_id, task) end
 end
 
--- Into completed or cancelled. The caller has taken the task out of its place.
-local function finish(task_id, task, status)
-  redis.call('HSET', task_key(task_id), 'status', status, 'updated_at', now, 'finished_at', now)
+-- Into completed or cancelled, setting further fields. The caller has taken the task out of its place.
+local function finish(task_id, task, status, ...)
+  redis.call('HSET', task_key(task_id), 'status', status, 'updated_at', now, 'finished_at', now, ...)
   redis.call('ZADD', status_key(status), task.listing, task_id)
   redis.call('ZADD', finished_key(), now, task_id)
   if task.complete_by then redis.call('ZREM', due_key('complete_by'), task_id) end

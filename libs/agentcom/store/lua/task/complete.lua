@@ -7,19 +7,17 @@
 -- INCLUDE: keys clock events sets queue agent_state match task_state report rest
 -- The same report once more gets the same answer. result is JSON text and stored as it is.
 
-local outcome = repeated_report(task_id, generation, agent_id, 'complete')
+local task = load_task(task_id, generation)
+local outcome = repeated_report(task, agent_id, 'complete')
 if outcome then return {'OK', 'repeat', outcome, pending_assignment(agent_id, conn)} end
-local task = load_task(task_id)
 local refusal = refuse(task, agent_id, generation)
 if refusal then
   unblock(agent_id)
   return refusal
 end
 leave_assigned(task_id, task)
-finish(task_id, task, 'completed')
-redis.call('HSET', task_key(task_id), 'result', result)
+finish(task_id, task, 'completed', 'result', result, kept_report(task.generation, agent_id, 'complete', 'complete'))
 if tokens_used ~= '' then redis.call('HSET', task_key(task_id), 'tokens_used', tokens_used) end
-remember_report(task_id, task.generation, agent_id, 'complete', 'complete')
 record(task_id, 'completed', now, '{"tokens_used":' .. (tokens_used ~= '' and tokens_used or 'null') .. '}')
 emit('task_completed', 'task_id', task_id, 'agent_id', agent_id, 'generation', task.generation,
   'duration_ms', now - task.assigned_at, 'tokens_used', tokens_used)

@@ -6,9 +6,9 @@
 -- EVENTS: task_cancelled task_assigned
 -- INCLUDE: keys clock events sets queue agent_state match task_state report rest
 
-local outcome = repeated_report(task_id, generation, agent_id, 'cancel')
+local task = load_task(task_id, generation)
+local outcome = repeated_report(task, agent_id, 'cancel')
 if outcome then return {'OK', 'repeat', outcome, pending_assignment(agent_id, conn)} end
-local task = load_task(task_id)
 local refusal = refuse(task, agent_id, generation)
 if refusal then
   unblock(agent_id)
@@ -17,5 +17,5 @@ end
 if not task.cancel_requested_at then return {'NOT_CANCELLING'} end
 leave_assigned(task_id, task)
 cancel(task_id, task, redis.call('HGET', task_key(task_id), 'cancel_reason') or '')
-remember_report(task_id, task.generation, agent_id, 'cancel', 'cancelled')
+redis.call('HSET', task_key(task_id), kept_report(task.generation, agent_id, 'cancel', 'cancelled'))
 return {'OK', 'first', 'cancelled', next_for(agent_id, task_id, conn, accept_timeout_ms)}

@@ -7,14 +7,14 @@
 -- INCLUDE: keys clock events sets queue agent_state match task_state report rest
 -- outcome is retried, dead_letter or cancelled. The same report once more gets the same answer.
 
-local outcome = repeated_report(task_id, generation, agent_id, 'fail')
+local task = load_task(task_id, generation)
+local outcome = repeated_report(task, agent_id, 'fail')
 if outcome then return {'OK', 'repeat', outcome, pending_assignment(agent_id, conn)} end
-local task = load_task(task_id)
 local refusal = refuse(task, agent_id, generation)
 if refusal then
   unblock(agent_id)
   return refusal
 end
 outcome = fail_attempt(task_id, task, reason, tonumber(backoff_cap_ms))
-remember_report(task_id, task.generation, agent_id, 'fail', outcome)
+redis.call('HSET', task_key(task_id), kept_report(task.generation, agent_id, 'fail', outcome))
 return {'OK', 'first', outcome, next_for(agent_id, task_id, conn, accept_timeout_ms)}

@@ -44,6 +44,38 @@ local function answered_by_key(item)
   return true
 end
 
+-- An idle agent for the item, or nil. Behind other tasks of the same queue there is nothing to look for: no idle agent
+-- could serve those either.
+local function agent_for(item)
+  if redis.call('EXISTS', queue_key(item.signature)) == 1 then return nil end
+  local agent, left_out = find_agent(item.signature, 0)
+  if left_out then request_match('signature', item.signature, SEARCH_STEPS) end
+  return agent
+end
+
+-- The task's hash. What every transition reads comes first: small hashes are looked through from the front.
+local function write_task(item, status, score, listing, agent)
+  local fields = {'status', status, 'generation', agent and 1 or 0, 'listing', listing, 'signature', item.signature,
+    'score', score, 'created_at', now, 'updated_at', now, 'retry_count', 0, 'max_retries', item.max_retries,
+    'delivery_count', 0, 'max_deliveries', item.max_deliveries, 'retry_backoff_ms', item.retry_backoff_ms,
+    'priority', item.priority, 'v', 1, 'id', item.id, 'capabilities', item.capabilities,
+    'submitted_by', item.submitted_by, 'description', item.description, 'metadata', item.metadata}
+  local n = #fields
+  local function add(field, value)
+    fields[n + 1], fields[n + 2] = field, value
+    n = n + 2
+  end
+  for _, field in ipairs({'target_agent', 'max_runtime_ms', 'complete_by', 'run_at', 'expires_at'}) do
+    if item[field] ~= '' then add(field, item[field]) end
+  end
+  if agent then
+    add('assigned_to', agent.id)
+    add('assigned_at', now)
+  end
+  redis.call('HSET', task_key(item.id), unpack(fields))
+end
+
+-- Puts a new task into its place. Returns the status to answer with: a task assigned at once was queued for no time.
 local function store(item, index)
   local created_us = now_us + index
   local queued_us = created_us
@@ -51,50 +83,34 @@ local function store(item, index)
   if delayed then queued_us = tonumber(item.run_at) * 1000 + index end
   local score = queued_us + tonumber(item.priority) * tonumber(priority_window_ms) * 1000
   local listing = tonumber(item.priority) * 2e15 + created_us - LISTING_START_US
-  local key = task_key(item.id)
-  redis.call('HSET', key, 'v', 1, 'id', item.id, 'description', item.description, 'metadata', item.metadata,
-    'priority', item.priority, 'status', delayed and 'delayed' or 'queued', 'generation', 0, 'retry_count', 0,
-    'max_retries', item.max_retries, 'delivery_count', 0, 'max_deliveries', item.max_deliveries,
-    'retry_backoff_ms', item.retry_backoff_ms, 'signature', item.signature, 'capabilities', item.capabilities,
-    'submitted_by', item.submitted_by, 'created_at', now, 'updated_at', now, 'score', score, 'listing', listing)
-  for _, field in ipairs({'target_agent', 'max_runtime_ms', 'complete_by', 'run_at', 'expires_at'}) do
-    if item[field] ~= '' then redis.call('HSET', key, field, item[field]) end
-  end
+  local agent = not delayed and agent_for(item) or nil
+  write_task(item, delayed and 'delayed' or agent and 'assigned' or 'queued', score, listing, agent)
   record(item.id, 'queued', now, '"submitted"')
   if item.complete_by ~= '' then redis.call('ZADD', due_key('complete_by'), item.complete_by, item.id) end
   emit('task_submitted', 'task_id', item.id, 'priority', item.priority, 'submitted_by', item.submitted_by)
-  return delayed, score, listing
-end
-
--- Looks for an idle agent. Not needed behind other tasks of the same queue: no idle agent could serve those either.
-local function assign_at_once(item, listing)
-  if redis.call('EXISTS', queue_key(item.signature)) == 1 then return false end
-  local agent, left_out = find_agent(item.signature, 0)
-  if not agent then
-    if left_out then request_match('signature', item.signature, SEARCH_STEPS) end
-    return false
+  local expires_at = item.expires_at ~= '' and item.expires_at or nil
+  if delayed then
+    redis.call('ZADD', status_key('delayed'), listing, item.id)
+    redis.call('ZADD', due_key('delayed'), item.run_at, item.id)
+    if expires_at then redis.call('ZADD', due_key('expires'), expires_at, item.id) end
+    return 'delayed'
   end
-  leave_idle(agent.id, agent.capabilities)
-  local frame = assign(item.id, {description = item.description, metadata = item.metadata, priority = item.priority,
-    complete_by = item.complete_by ~= '' and item.complete_by or nil, listing = listing, created_at = now},
-    agent.id, accept_timeout_ms)
-  push(agent.gateway, agent.conn, 'assign', frame)
-  return true
+  if agent then
+    leave_idle(agent.id, agent.capabilities)
+    push(agent.gateway, agent.conn, 'assign', hand_over(item.id, {description = item.description,
+      metadata = item.metadata, priority = item.priority, listing = listing, created_at = now,
+      complete_by = item.complete_by ~= '' and item.complete_by or nil}, agent.id, 1, accept_timeout_ms))
+  else
+    enqueue(item.id, item.signature, score, listing, expires_at)
+  end
+  return 'queued'
 end
 
 for index, item in ipairs(items) do
   if not reply_stored(item.id) and not answered_by_key(item) then
-    local delayed, score, listing = store(item, index)
-    local expires_at = item.expires_at ~= '' and item.expires_at or nil
-    if delayed then
-      redis.call('ZADD', status_key('delayed'), listing, item.id)
-      redis.call('ZADD', due_key('delayed'), item.run_at, item.id)
-      if expires_at then redis.call('ZADD', due_key('expires'), expires_at, item.id) end
-    elseif not assign_at_once(item, listing) then
-      enqueue(item.id, item.signature, score, listing, expires_at)
-    end
+    local status = store(item, index)
     redis.call('HINCRBY', counters_key(), 'submitted', 1)
-    reply('created', item.id, delayed and 'delayed' or 'queued', item.priority, now)
+    reply('created', item.id, status, item.priority, now)
   end
 end
 
