@@ -8,6 +8,8 @@ from agentcom.store.store import Store
 
 #: Where the clock of a test begins: epoch milliseconds, some day in 2027.
 T0: Final = 1_800_000_000_000
+#: Time goes on in a Redis that is full, too.
+_SET: Final = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], ARGV[1])"
 
 
 class StoreClock:
@@ -36,4 +38,4 @@ class StoreClock:
         await self._set()
 
     async def _set(self) -> None:
-        await self._store.link.call("SET", self._store.keys.clock_shift(), f"@{self._now_us}")
+        await self._store.link.call("EVAL", _SET, 1, self._store.keys.clock_shift(), f"@{self._now_us}")
