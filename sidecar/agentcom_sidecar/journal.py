@@ -27,6 +27,7 @@ class Task:
     generation: int
     description: str = ""
     metadata: dict[str, Any]
+    priority: str = "normal"
     assigned_at: int | None = None
     phase: Phase = Phase.ACCEPTED
     attempt: int = 0

@@ -13,6 +13,9 @@ CLIENT_FEATURES = ("progress", "cancel", "recover")
 MAX_FRAME_BYTES = 1024 * 1024
 MAX_ERROR_CHARS = 2000
 
+PRIORITIES = ("urgent", "high", "normal", "low")
+"""By the number that hubs send."""
+
 TASK_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}\Z")
 """Task ids become file names, so anything else is refused before it is used."""
 
@@ -96,6 +99,17 @@ def integer(frame: dict[str, Any], field: str) -> int | None:
     """An integer field of a frame, or None."""
     value = frame.get(field)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def priority_name(frame: dict[str, Any]) -> str:
+    """An assignment's priority by name; older hubs do not send it, then the submitter's metadata may name it."""
+    metadata = frame.get("metadata")
+    for value in (frame.get("priority"), metadata.get("priority") if isinstance(metadata, dict) else None):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(PRIORITIES):
+            return PRIORITIES[value]
+        if isinstance(value, str) and value in PRIORITIES:
+            return value
+    return "normal"
 
 
 def is_terminal_close(code: int) -> bool:

@@ -32,12 +32,13 @@ from agentcom_sidecar.effects import (
     StoreReport,
     Tick,
 )
+from agentcom_sidecar.hand import FIRST_RUN
 from agentcom_sidecar.journal import Journal, Phase, Task
 from agentcom_sidecar.outbox import Outbox, ReportKey
 from agentcom_sidecar.protocol import fit_report
 from agentcom_sidecar.recovery import Recovered, recover
 from agentcom_sidecar.result import failed
-from agentcom_sidecar.session import FIRST_RUN, Session
+from agentcom_sidecar.session import Session
 from agentcom_sidecar.wake import WakeError
 
 EX_OK = 0
