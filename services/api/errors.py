@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from agentcom.errors import AgentComError
 
@@ -11,12 +10,13 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 #: How long a client should wait before it repeats a request that the hub could not serve.
 RETRY_AFTER_S = 1
+CLOSE = (b"connection", b"close")
 
 
 class HttpError(AgentComError):
     """The request could not be served."""
 
-    headers: ClassVar[Headers] = ()
+    headers: Headers = ()
 
 
 class RouteNotFound(HttpError):
@@ -60,7 +60,7 @@ class BodyTimeout(HttpError):
     code = "body_timeout"
     http_status = 408
     retryable = True
-    headers = ((b"connection", b"close"),)
+    headers = (CLOSE,)
 
 
 class BodyTooLarge(HttpError):
@@ -68,7 +68,7 @@ class BodyTooLarge(HttpError):
 
     code = "body_too_large"
     http_status = 413
-    headers = ((b"connection", b"close"),)
+    headers = (CLOSE,)
 
 
 class UnsupportedMediaType(HttpError):
@@ -149,7 +149,8 @@ def _summary(errors: Sequence[dict[str, object]]) -> str:
 
 def error_body(error: AgentComError) -> dict[str, object]:
     """The JSON body of an error: ``error`` is the machine code, ``message`` a sentence, the rest are details."""
-    return {"error": error.code, "message": error.message, **error.details}
+    body = {"error": error.code, "message": error.message, **error.details}
+    return {**body, "retryable": True} if error.retryable else body
 
 
 def error_headers(error: AgentComError) -> Headers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Final
 
@@ -35,7 +36,8 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, *, limit: int
     """The whole body. Raises BodyTooLarge past ``limit`` bytes, BodyTimeout, ClientGone."""
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
-        await _refuse(headers, receive, already=0, limit=limit)
+        await discard_body(headers, receive, limit=limit)
+        raise _too_large(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             message = await _next(receive)
@@ -51,7 +53,9 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, *, limit: int
                 pieces.append(piece)
                 size += len(piece)
                 if size > limit:
-                    await _refuse(headers, receive, already=size, limit=limit)
+                    if message.get("more_body", False):
+                        await discard_body(headers, receive, limit=limit)
+                    raise _too_large(limit)
             return b"".join(pieces)
     except TimeoutError as error:
         raise BodyTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:g} seconds.") from error
@@ -64,19 +68,20 @@ async def _next(receive: Receive) -> Message:
     return message
 
 
-async def _refuse(headers: dict[bytes, bytes], receive: Receive, *, already: int, limit: int) -> None:
-    """Raises BodyTooLarge, after a while: a client that is still writing does not read."""
-    if already or headers.get(b"expect", b"").lower() != b"100-continue":
-        try:
-            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-                more = True
-                while more and already <= limit * _DRAIN_FACTOR:
-                    message = await _next(receive)
-                    already += len(message.get("body", b""))
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            pass
-    raise _too_large(limit)
+async def discard_body(headers: dict[bytes, bytes], receive: Receive, *, limit: int) -> None:
+    """Reads what is left of a body that is not wanted, within reason: a client that is still writing does not read.
+
+    A client that waits for leave to send its body is not given it. The connection must be closed afterwards.
+    """
+    if headers.get(b"expect", b"").lower() == b"100-continue":
+        return
+    size, more = 0, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            while more and size <= limit * _DRAIN_FACTOR:
+                message = await _next(receive)
+                size += len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -116,9 +121,8 @@ def parse_json(raw: bytes) -> object:
         raise InvalidJson(message, line=error.lineno, column=error.colno) from error
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise JsonTooDeep(f"The body is nested more than {MAX_DEPTH} levels deep.", max_depth=MAX_DEPTH)
-    # A key that came twice was dropped, so the text has more keys than the value. Odd spacing and escapes also make
-    # the counts differ, hence the second look.
-    if raw.count(b'":') != orjson.dumps(value).count(b'":'):
+    # A key that came twice was dropped, and its colon with it. Only an escaped colon could make up for that.
+    if raw.count(b":") != orjson.dumps(value).count(b":") or rb"\u003" in raw:
         json.loads(raw, object_pairs_hook=_unique_keys, parse_int=str)
     return value
 

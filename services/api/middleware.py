@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import secrets
@@ -22,6 +23,9 @@ _levels = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _COMMON: Final = ((b"cache-control", b"max-age=0, private, must-revalidate"), (b"vary", b"accept-encoding"))
 _LONGEST_PATH_LOGGED: Final = 256
+#: New request ids: a word of this process and a running number.
+_PROCESS: Final = secrets.token_hex(6)
+_count: Final = itertools.count(1)
 
 
 class Edge:
@@ -92,7 +96,7 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             text: str = value.decode("ascii")
             return text
-    return secrets.token_hex(8)
+    return f"{_PROCESS}-{next(_count):x}"
 
 
 def _path(scope: Scope) -> str:

@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from services.api.answer import Answer
 from services.api.auth import Access, Gate
-from services.api.json_body import parse_body, read_body
+from services.api.errors import CLOSE, HttpError
+from services.api.json_body import discard_body, parse_body, read_body
 from services.api.request import ApiRequest
 
 Handler = Callable[[ApiRequest], Awaitable[Answer]]
@@ -52,7 +53,7 @@ class Endpoint(BaseRoute):
         if self._reads_body:
             large = _may_be_large(headers)
             if large:
-                request.principal = await self._gate.admit(request, self.access)
+                await self._admit_before_body(request, receive)
             raw = await read_body(headers, receive, limit=self._max_body_bytes)
             request.body = parse_body(headers, raw)
             request.body_ignored = bool(raw) and b"content-type" not in headers
@@ -64,6 +65,14 @@ class Endpoint(BaseRoute):
             scope["agentcom.agent_id"] = request.principal.agent_id
         answer = await self._handler(request)
         await answer.send(send, accept_encoding=headers.get(b"accept-encoding", b""))
+
+    async def _admit_before_body(self, request: ApiRequest, receive: Receive) -> None:
+        try:
+            request.principal = await self._gate.admit(request, self.access)
+        except HttpError as error:
+            await discard_body(request.headers, receive, limit=self._max_body_bytes)
+            error.headers = (*error.headers, CLOSE)
+            raise
 
 
 def _may_be_large(headers: dict[bytes, bytes]) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from typing import Final, cast
 
 import orjson
@@ -72,36 +74,39 @@ class SubmissionReader:
 
     def build(self, body: Mapping[str, object], *, submitted_by: str, idempotency_key: str | None) -> NewTask:
         """The task of a submission that has no problems. ``idempotency_key`` is used if the body has none."""
-        fields = {name: body[name] for name in self._schema.optional if body.get(name) is not None}
-        key = cast("str | None", fields.pop("idempotency_key", idempotency_key))
-        metadata = cast("dict[str, object]", fields.pop("metadata", {}))
-        target = cast("str | None", fields.pop("target_agent", None) or metadata.get("target_agent"))
-        capabilities = cast("list[str]", fields.pop("needed_capabilities", []))
-        priority = PRIORITY_NAMES[cast("str", fields.pop("priority", Priority.NORMAL.label))]
-        numbers = cast("dict[str, int]", fields)
-        description = cast("str", body["description"])
-        body_digest = None
-        if key is not None:
-            meaning = (description, metadata, target, capabilities, priority, numbers)
-            body_digest = hashlib.sha256(orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        return NewTask(
-            id=TaskId(f"task-{secrets.token_hex(8)}"),
-            description=description,
+        get = body.get
+        key = cast("str | None", get("idempotency_key")) or idempotency_key
+        metadata = cast("dict[str, object]", get("metadata") or {})
+        priority = cast("str | None", get("priority"))
+        task = NewTask(
+            id=TaskId(f"task-{os.urandom(8).hex()}"),
+            description=cast("str", body["description"]),
             submitted_by=submitted_by,
-            priority=priority,
-            metadata=orjson.dumps(metadata).decode(),
-            needed_capabilities=tuple(capabilities),
-            target_agent=target,
-            max_retries=numbers.get("max_retries"),
-            max_deliveries=numbers.get("max_deliveries"),
-            retry_backoff_ms=numbers.get("retry_backoff_ms"),
-            max_runtime_ms=numbers.get("max_runtime_ms"),
-            complete_by=numbers.get("complete_by"),
-            run_at=numbers.get("run_at"),
-            expires_at=numbers.get("expires_at"),
-            idempotency_digest=None if key is None else hashlib.sha256(key.encode()).hexdigest(),
-            body_digest=body_digest,
+            priority=Priority.NORMAL if priority is None else PRIORITY_NAMES[priority],
+            metadata=orjson.dumps(metadata).decode() if metadata else "{}",
+            needed_capabilities=tuple(cast("list[str]", get("needed_capabilities") or ())),
+            target_agent=cast("str | None", get("target_agent") or metadata.get("target_agent")),
+            max_retries=cast("int | None", get("max_retries")),
+            max_deliveries=cast("int | None", get("max_deliveries")),
+            retry_backoff_ms=cast("int | None", get("retry_backoff_ms")),
+            max_runtime_ms=cast("int | None", get("max_runtime_ms")),
+            complete_by=cast("int | None", get("complete_by")),
+            run_at=cast("int | None", get("run_at")),
+            expires_at=cast("int | None", get("expires_at")),
         )
+        if key is None:
+            return task
+        return replace(task, idempotency_digest=_digest(key.encode()), body_digest=_digest(_meaning(task, metadata)))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _meaning(task: NewTask, metadata: dict[str, object]) -> bytes:
+    """The same bytes for every way to write the same submission."""
+    fields = {field.name: getattr(task, field.name) for field in dataclass_fields(task) if field.name != "id"}
+    return orjson.dumps({**fields, "metadata": metadata}, option=orjson.OPT_SORT_KEYS)
 
 
 def has_times(body: Mapping[str, object]) -> bool:

@@ -23,7 +23,7 @@ from services.api.routing import Endpoint
 log = structlog.get_logger(__name__)
 
 #: Without a live instance of each of these, tasks wait or are lost sight of.
-REQUIRED_SERVICES: Final = ("api", "reaper", "scheduler", "ws_gateway")
+REQUIRED_SERVICES: Final = ("api", "reaper", "scheduler", "ws-gateway")
 #: Services beat every five seconds; one that missed two beats is gone.
 LIVE_WITHIN_MS: Final = 15_000
 ANSWER_WITHIN_S: Final = 2.0

@@ -212,8 +212,8 @@ def _bulk_items(request: ApiRequest) -> Sequence[object]:
 
 
 async def _shapes(page: TaskPage) -> Sequence[JsonObject]:
-    shapes: Sequence[JsonObject] = []
+    shapes: list[JsonObject] = []
     for start in range(0, len(page.tasks), ENCODE_CHUNK):
-        shapes = [*shapes, *(task_shape(task) for task in page.tasks[start : start + ENCODE_CHUNK])]
+        shapes += [task_shape(task) for task in page.tasks[start : start + ENCODE_CHUNK]]
         await asyncio.sleep(0)
     return shapes
