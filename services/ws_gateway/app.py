@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +16,7 @@ Scope: TypeAlias = dict[str, Any]
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 PATH: Final = "/ws"
+CLOSING_S: Final = 1.0
 
 Response: TypeAlias = tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]
 
@@ -77,6 +80,11 @@ async def _refuse_socket(scope: Scope, receive: Receive, send: SendMessage, resp
     await receive()  # websocket.connect
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await _respond(send, response, prefix="websocket.http")
+        # uvicorn logs an error if the application returns before the connection is gone, which it says twice.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await receive()
+                await receive()
     else:
         await send({"type": "websocket.close"})
 

@@ -188,7 +188,7 @@ class SocketConnection:
             tasks_completed=session.tasks_completed,
             tasks_failed=session.tasks_failed,
             closed_by="client" if closing is None else "hub",
-            close_code=code if closing is None else closing.code,
+            close_code=code if closing is None else int(closing.code),
             close_reason=reason if closing is None else closing.reason,
         )
 
@@ -228,6 +228,14 @@ class SocketConnection:
         self._draining = True
         if not self._pending:
             self.close(CloseCode.SHUTTING_DOWN, "this gateway is shutting down")
+
+    def abort(self) -> None:
+        """End the connection now; the client does not take part in the closing."""
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is not None and hasattr(transport, "abort"):
+            transport.abort()
+        elif self._task is not None:  # behind a wrapper or another server: ending the application ends the socket
+            self._task.cancel()
 
     @property
     def waiting_frames(self) -> int:
@@ -316,17 +324,9 @@ class SocketConnection:
     def _begin_close(self, closing: Close) -> None:
         self._closing = closing
         self._leave(f"close_{closing.code}")
-        self._cut_short = self._loop.call_later(CLOSE_PATIENCE_S, self._abort)
+        self._cut_short = self._loop.call_later(CLOSE_PATIENCE_S, self.abort)
         self._wake_writer()
         self._read_on()
-
-    def _abort(self) -> None:
-        """The client did not take part in the closing."""
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
-        if transport is not None and hasattr(transport, "abort"):
-            transport.abort()
-        elif self._task is not None:  # behind a wrapper or another server: ending the application ends the socket
-            self._task.cancel()
 
     def _wake_writer(self) -> None:
         if self._unwritten is not None and not self._unwritten.done():

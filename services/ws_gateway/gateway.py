@@ -22,8 +22,11 @@ from services.ws_gateway.session import SessionLimits
 
 log = structlog.get_logger(__name__)
 
-#: How long a drain waits for clients to take part in the closing, and then for the store to hear of it.
-DRAIN_PATIENCE_S = 3.0
+#: How long a drain waits for frames on their way to be answered and clients to take part in the closing, how long for
+#: the rest to be closed all the same, and how long for the store to hear of it.
+DRAIN_PATIENCE_S = 2.0
+CLOSE_PATIENCE_S = 0.5
+DEPARTURE_PATIENCE_S = 2.0
 
 
 class Gateway:
@@ -32,7 +35,7 @@ class Gateway:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.registry = Registry()
         self.lease = Lease(store.gateways, lease_ms=settings.gateway_lease_ms, on_lost=self._on_lease_lost)
-        self._departures = Departures(store.agents, self.lease)
+        self.departures = Departures(store.agents, self.lease)
         self._draining = False
         self._around = Surroundings(
             store=store,
@@ -40,7 +43,7 @@ class Gateway:
             limits=SessionLimits.of(settings),
             lease=self.lease,
             registry=self.registry,
-            departures=self._departures,
+            departures=self.departures,
         )
         self.components: tuple[Component, ...] = (
             self.lease,
@@ -66,18 +69,27 @@ class Gateway:
         log.info("gateway_draining", sockets=len(sockets))
         for connection in sockets:
             connection.drain()
-        try:
-            async with asyncio.timeout(DRAIN_PATIENCE_S):
-                await self.registry.wait_empty()
-        except TimeoutError:
+        if not await self._emptied(DRAIN_PATIENCE_S):
             left = self.registry.sockets()
             log.warning("gateway_drain_slow", sockets=len(left))
             self.registry.close_all(left, code=CloseCode.SHUTTING_DOWN, reason="this gateway is shutting down")
+            if not await self._emptied(CLOSE_PATIENCE_S):
+                for connection in self.registry.sockets():
+                    connection.abort()
         try:
-            async with asyncio.timeout(DRAIN_PATIENCE_S):
-                await self._departures.settled()
+            async with asyncio.timeout(DEPARTURE_PATIENCE_S):
+                await self.departures.settled()
         except TimeoutError:
             log.warning("gateway_drain_untold")  # the store finds out when the lease ends
+
+    async def _emptied(self, patience_s: float) -> bool:
+        """Whether the last socket ended in this time."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.registry.wait_empty()
+        except TimeoutError:
+            return False
+        return True
 
     def _on_lease_lost(self) -> None:
         sockets = self.registry.sockets()

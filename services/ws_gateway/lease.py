@@ -66,6 +66,8 @@ class Lease(BaseComponent):
                 continue
             outage.over()
             self._ends = asked + self._lease_ms / SECOND
+            if time.monotonic() - asked > self._lease_ms / SECOND / 3:
+                continue  # answered so late that little of it may be left
             self.held = True
             self.touch()
             log.info("gateway_lease_taken", gateway=self.gateway)

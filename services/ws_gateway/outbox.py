@@ -43,6 +43,19 @@ class OutboxReader(BaseComponent):
         self._trim: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
+        reading = asyncio.create_task(self._read(stop), name="outbox.read")
+        stopping = asyncio.create_task(stop.wait(), name="outbox.stop")
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                await reading
+        finally:
+            # A read that is given up loses nothing: entries stay until they are removed.
+            reading.cancel()
+            stopping.cancel()
+            await asyncio.wait({reading, stopping, *({self._trim} if self._trim is not None else ())})
+
+    async def _read(self, stop: asyncio.Event) -> None:
         outage = Outage()
         while not stop.is_set():
             self.touch()
@@ -59,8 +72,6 @@ class OutboxReader(BaseComponent):
             outage.over()
             if self._gateway == self._lease.gateway:
                 self._hand_over(entries)
-        if self._trim is not None:
-            await asyncio.wait({self._trim})
 
     def _hand_over(self, entries: Sequence[OutboxEntry]) -> None:
         for entry in entries:
