@@ -117,7 +117,7 @@ class AgentRun:
         while True:
             running = self.alive
             ended = None if running or self.external else await asyncio.to_thread(self._read_end)
-            deferred = self._config.result == "deferred" and ended is not None and ended.returncode == 0
+            deferred = self._config.result_mode == "deferred" and ended is not None and ended.returncode == 0
             waiting = self.external or (deferred and not running)
             self._note_confirmation()
             outcome = await self._look(final=not running and not waiting)
@@ -210,7 +210,7 @@ class AgentRun:
         limit = self._config.output_limit_bytes
         stderr, _ = read_tail(self._dir / "stderr", limit)
         stdout = read_tail(self._dir / "stdout", limit)
-        return from_exit(ended, stdout=stdout, stderr=stderr, need_file=self._config.result == "file")
+        return from_exit(ended, stdout=stdout, stderr=stderr, need_file=self._config.result_mode == "file")
 
     async def _look(self, *, final: bool) -> Outcome | None:
         """The outcome that the result file states; a malformed one counts only when nobody writes it any more."""

@@ -1,32 +1,32 @@
-"""The configuration file: JSON or TOML, checked before anything else happens.
+"""The configuration file: JSON or TOML, checked before anything else happens; the environment may override it.
 
 Keys of the older ``config.json`` are taken as they are. Relative paths count from the folder of the file.
 """
 
 import json
 import os
-import shlex
 import tomllib
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from agentcom_sidecar.settings import GitSettings, Milliseconds, WakeSettings
+
+ENVIRONMENT_PREFIX = "AGENTCOM_SIDECAR_"
 TOKEN_VARIABLE = "AGENTCOM_SIDECAR_TOKEN"  # noqa: S105 - the name of the variable
 LEVELS = ("debug", "info", "notice", "warning", "error")
 SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"})
-
-Milliseconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600 * 1000)]
-MillisecondsOrNone = Annotated[int, Field(ge=0, le=365 * 24 * 3600 * 1000)]
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message is one sentence for the operator."""
 
 
-class SidecarConfig(BaseModel):
+class SidecarConfig(WakeSettings, GitSettings):
     """Everything an operator can set. Times are in milliseconds, sizes in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,20 +36,7 @@ class SidecarConfig(BaseModel):
     hub_url: str
     hub_api_url: str = ""
     ca_file: Path | None = None
-    capabilities: list[str] = []
-
-    wake_command: tuple[str, ...] | None = None
-    repo_dir: Path | None = None
-    reviewer: str = ""
-    env_allow: list[str] = []
-    result: Literal["auto", "file", "deferred"] = "auto"
-    results_dir: Path = Path("results")
-    confirmation_timeout_ms: Milliseconds = 30_000
-    wake_timeout_ms: MillisecondsOrNone = 3_600_000
-    kill_grace_ms: MillisecondsOrNone = 5_000
-    output_limit_bytes: int = Field(default=256 * 1024, ge=1024, le=1024 * 1024)
-    result_poll_ms: Milliseconds = 200
-    stop_agent_on_exit: bool = True
+    capabilities: list[str] = Field(default_factory=list)
 
     data_dir: Path = Path("data")
     progress_interval_ms: Milliseconds = 30_000
@@ -90,26 +77,26 @@ class SidecarConfig(BaseModel):
             raise ValueError("may have 100 items of 1 to 128 printable characters")
         return value
 
-    @field_validator("wake_command", mode="before")
-    @classmethod
-    def _as_arguments(cls, value: object) -> object:
-        """A command line is split once, here, by the shell's quoting rules; no shell ever sees it."""
-        if isinstance(value, str):
-            try:
-                value = shlex.split(value)
-            except ValueError as error:
-                raise ValueError(f"cannot be split into arguments ({error})") from error
-        return value or None
-
-    @field_validator("repo_dir", "ca_file", "log_file", mode="before")
+    @field_validator("repo_dir", "worktrees_dir", "ca_file", "log_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
-    @field_validator("confirmation_timeout_ms", mode="before")
-    @classmethod
-    def _zero_is_default(cls, value: object) -> object:
-        return 30_000 if value == 0 else value
+    @model_validator(mode="after")
+    def _hook_is_complete(self) -> Self:
+        if self.wake_mode == "hook" and not (self.hook_url and self.hook_token.get_secret_value()):
+            raise ValueError("wake_mode 'hook' needs hook_url and hook_token")
+        return self
+
+    @property
+    def worktrees(self) -> Path:
+        """Where each task gets its working tree."""
+        return self.worktrees_dir or self.data_dir / "worktrees"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The values that no other program may see."""
+        return frozenset({self.token.get_secret_value(), self.hook_token.get_secret_value()}) - {""}
 
     @property
     def is_plain_remote(self) -> bool:
@@ -134,9 +121,8 @@ def load_config(path: Path) -> tuple[SidecarConfig, list[str]]:
     Raises ConfigError.
     """
     values = _read(path)
-    token = os.environ.get(TOKEN_VARIABLE)
-    if token:
-        values["token"] = token
+    from_environment = _overrides(os.environ)
+    values |= from_environment
     known = set(SidecarConfig.model_fields) - {"base_dir"}
     warnings = [f"Unknown key {key!r} in {path} is ignored." for key in sorted(set(values) - known)]
     level = str(values.get("log_level", "info")).lower()
@@ -151,10 +137,10 @@ def load_config(path: Path) -> tuple[SidecarConfig, list[str]]:
         raise ConfigError(_sentence(path, error)) from None
     resolved = {
         name: base / value
-        for name in ("results_dir", "data_dir", "log_file", "repo_dir", "ca_file")
+        for name in ("results_dir", "data_dir", "log_file", "repo_dir", "worktrees_dir", "ca_file")
         if (value := getattr(config, name)) is not None
     }
-    if "token" in values and not token and path.stat().st_mode & 0o077:
+    if "token" not in from_environment and path.stat().st_mode & 0o077:
         warnings.append(f"Other users may read the token in {path}: chmod 600 it.")
     return config.model_copy(update=resolved), [*warnings, *_doubts(config)]
 
@@ -176,10 +162,30 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings from ``AGENTCOM_SIDECAR_<KEY>``; lists as JSON or with commas, ``wake_command`` as in the file."""
+    found: dict[str, Any] = {}
+    for name in set(SidecarConfig.model_fields) - {"base_dir"}:
+        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        if not text:
+            continue
+        found[name] = text
+        if text.startswith("[") and text.endswith("]"):
+            try:
+                found[name] = json.loads(text)
+            except ValueError as error:
+                raise ConfigError(f"{ENVIRONMENT_PREFIX}{name.upper()} is not a valid JSON list: {error}.") from None
+        elif name in {"capabilities", "env_allow"}:
+            found[name] = [item.strip() for item in text.split(",") if item.strip()]
+    return found
+
+
 def _sentence(path: Path, error: ValidationError) -> str:
     """The first problem only, without the value: it may be the token."""
     first = error.errors(include_input=False, include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
+    if not key:
+        return f"The configuration file {path} is wrong: {first['msg'].removeprefix('Value error, ')}."
     if first["type"] == "missing":
         hint = f" (or set {TOKEN_VARIABLE})" if key == "token" else ""
         return f"The configuration file {path} lacks {key!r}{hint}."
@@ -196,8 +202,13 @@ def _doubts(config: SidecarConfig) -> list[str]:
             f"wake_command contains {' '.join(sorted(words))}, which has no meaning without a shell; "
             'use ["sh", "-c", "...", "sh", "${TASK_FILE}"] if one is needed.'
         )
-    if config.repo_dir is not None:
-        doubts.append("repo_dir is the agent's working folder; branches and pull requests are left to the agent.")
+    if config.repo_dir is not None and config.git_mode != "off" and not (config.repo_dir / ".git").exists():
+        doubts.append(f"repo_dir {config.repo_dir} is no git repository: tasks get no branch and no pull request.")
+    if config.wake_mode.startswith("openclaw") and os.environ.get("OPENCLAW_SHELL") == "exec":
+        doubts.append(
+            "This sidecar was started from an OpenClaw agent's own shell (OPENCLAW_SHELL=exec), where OpenClaw refuses "
+            "to start agents: start it from an operator's shell or a process manager."
+        )
     if config.reconnect_min_ms > config.reconnect_max_ms:
         doubts.append("reconnect_min_ms is larger than reconnect_max_ms, which then decides.")
     return doubts

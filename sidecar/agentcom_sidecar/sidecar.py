@@ -230,7 +230,7 @@ class Sidecar:
         if agent is None or agent.external or not agent.alive:
             return
         if task is not None and task.phase is Phase.RUNNING:
-            if not self._config.stop_agent_on_exit:
+            if not self._config.stops_agent_on_exit:
                 return
             await asyncio.to_thread(self._journal.save, replace(task, phase=Phase.INTERRUPTED))
         await agent.stop(grace=min(SHUTDOWN_GRACE, self._config.kill_grace_ms / 1000))
