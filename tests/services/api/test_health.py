@@ -10,7 +10,11 @@ import pytest
 
 from agentcom.settings import Settings
 from services.api.routes.health import REQUIRED_SERVICES
+from services.api.service import SERVICE as API
 from services.local.redis_server import EmbeddedRedis
+from services.reaper.service import SERVICE as REAPER
+from services.scheduler.service import SERVICE as SCHEDULER
+from services.ws_gateway.service import SERVICE as GATEWAY
 from tests.services.api.harness import Api, opened
 from tests.support.builders import an_agent
 
@@ -84,3 +88,7 @@ async def test_others_see_the_status_and_token_holders_all(redis_url: str, setti
         wrong = await api("GET", "/health", token="f" * 64)
         assert (wrong.status_code, wrong.json().keys()) == (200, {"status", "service"})
         assert "services" in (await api("GET", "/health")).json()
+
+
+def test_the_required_services_are_called_what_they_call_themselves() -> None:
+    assert {API, GATEWAY, REAPER, SCHEDULER} == set(REQUIRED_SERVICES)
