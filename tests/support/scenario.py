@@ -73,13 +73,20 @@ class Scenario:
         return self._tokens[agent_id]
 
     async def make_agent(
-        self, agent_id: str | None = None, *, gateway: int | None = None, also: Sequence[str] = (), **options: Any
+        self,
+        agent_id: str | None = None,
+        *,
+        gateway: int | None = None,
+        first_gateway: int | None = None,
+        also: Sequence[str] = (),
+        **options: Any,
     ) -> SocketAgent:
-        """An agent that has not connected yet. ``gateway`` None lets it try all of them in turn."""
+        """An agent that has not connected yet. It tries all gateways in turn unless it has to keep to one."""
         number = next(self._numbers)
         agent_id = agent_id or f"agent-{number}-{secrets.token_hex(3)}"
         urls = self.hub.socket_urls
-        urls = urls[number % len(urls) :] + urls[: number % len(urls)] if gateway is None else [urls[gateway]]
+        first = (number if first_gateway is None else first_gateway) % len(urls)
+        urls = [*urls[first:], *urls[:first]] if gateway is None else [urls[gateway]]
         options.setdefault("capabilities", [self.capability, *also])
         agent = SocketAgent(agent_id, await self.token(agent_id), urls, **options)
         self.agents.append(agent)
