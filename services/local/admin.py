@@ -26,8 +26,9 @@ from agentcom.store.tokens import Role, new_token
 from services.local.redis_server import DataDirInUse, EmbeddedRedis
 from services.local.welcome import print_text, shown
 from services.runtime import StartupError
+from services.stores import opened_store
 
-ANSWER_WITHIN_S: Final = 5.0
+ANSWER_WITHIN_S: Final = 3.0
 #: Services beat every five seconds.
 LIVE_WITHIN_MS: Final = 15 * SECOND
 _MIB: Final = 1024 * 1024
@@ -39,7 +40,10 @@ async def hub_store(settings: Settings) -> AsyncIterator[Store]:
 
     An embedded Redis that does not run is started for the time being. Raises StartupError or StoreUnavailable.
     """
-    async with _hub_redis(settings) as url, Store(url, settings) as store:
+    async with (
+        _hub_redis(settings) as url,
+        opened_store(settings.model_copy(update={"redis_url": url})) as store,
+    ):
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await store.services.ping()
@@ -115,9 +119,8 @@ async def check(settings: Settings) -> int:
         tasks = (await store.tasks.counts()).submitted
     for finding in findings:
         print(finding)
-    print(
-        f"{len(findings)} findings" if findings else f"All is well: {tasks} tasks submitted, every one accounted for."
-    )
+    well = f"All is well: every submitted task is accounted for ({tasks} in all)."
+    print(f"{len(findings)} findings" if findings else well)
     return 1 if findings else 0
 
 

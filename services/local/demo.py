@@ -166,16 +166,17 @@ class _Demo:
     # -- the hub's side ----------------------------------------------------------------------------------------------
 
     async def _until_ready(self, http: httpx.AsyncClient) -> None:
+        """Another hub may answer on that port; ours has taken the port when it writes its token."""
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             self._children.check()
-            try:
-                if (await http.get("/health/ready")).status_code == httpx.codes.OK:
-                    self._children.check()  # somebody else may answer on that port
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.2)
+            if (self._folder / ADMIN_FILE).exists():
+                try:
+                    if (await http.get("/health/ready", timeout=2)).status_code == httpx.codes.OK:
+                        return
+                except httpx.TransportError:
+                    pass
+            await asyncio.sleep(0.1)
         raise StartupError(f"the demo's hub did not get ready in {_START_S:g} s: see {shown(self._log('hub'))}.")
 
     async def _register(self, http: httpx.AsyncClient, agent: DemoAgent) -> dict[str, Any]:
