@@ -2,8 +2,9 @@
 
 Calls made in one turn of the event loop travel in one write, replies are matched in order, and nothing waits for the
 reply of the call before it: that order is what the gateway relies on when it passes on an agent's frames one after
-another. After a lost connection, calls without a reply are sent again, in order, so **every call made here must be safe
-to run twice**; the scripts are (they carry ids and generations). Blocking commands need a connection of their own.
+another. After a lost connection, calls that still wait for a reply are sent again, in order, so **every call made here
+must be safe to run twice**; the scripts are (they carry ids and generations). A call that was given up is not sent
+again. Blocking commands need a connection of their own.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class CommandError(Exception):
     """Redis refused a command; the message is Redis's own."""
 
 
+class _NotNow(Exception):
+    """This server takes no commands at the moment; the message is Redis's own."""
+
+
 def _pack(command: tuple[bytes | str | float, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
     return packed
@@ -60,7 +65,7 @@ class Link:
     pool
         Where connections come from (URL, TLS, credentials, Sentinel). The link makes its own and never pools it.
     greeting
-        Commands sent first on every new connection, such as loading scripts. Their replies are not looked at.
+        Commands sent first on every new connection, such as loading scripts. One that is refused ends the connection.
     timeout_s
         A call without a reply for this long fails with :class:`StoreUnavailable`.
     """
@@ -74,6 +79,7 @@ class Link:
         self._unsent: deque[_Call] = deque()
         self._inflight: deque[_Call] = deque()
         self._writer: asyncio.StreamWriter | None = None
+        self._delay = RECONNECT_FIRST_S
         self._flush_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,34 +123,23 @@ class Link:
         self._flush_scheduled = False
         if self._writer is None or not self._unsent:
             return
-        calls = self._unsent
-        self._unsent = deque()
+        calls = [call for call in self._unsent if not call.future.done()]
+        self._unsent.clear()
         self._inflight.extend(calls)
         self._writer.write(b"".join([call.packed for call in calls]))
 
     async def _stay_connected(self) -> None:
-        delay = RECONNECT_FIRST_S
         while True:
             try:
-                connection = await self._connect()
-            except (TimeoutError, RedisError, OSError) as error:
+                await self._converse(await self._connect())
+            except (TimeoutError, RedisError, OSError, EOFError, hiredis.ProtocolError, _NotNow) as error:
                 level = log.error if isinstance(error, AuthenticationError) else log.warning
-                level("store_connect_failed", error=str(error), retry_in_s=round(delay, 2))
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-                delay = min(delay * 2, RECONNECT_LAST_S)
-                continue
-            delay = RECONNECT_FIRST_S
-            try:
-                await self._converse(connection)
-            except (OSError, EOFError, hiredis.ProtocolError) as error:
-                log.warning("store_connection_lost", error=str(error) or type(error).__name__)
-            finally:
-                self._writer = None
-                self._unsent.extendleft(reversed(self._inflight))
-                self._inflight.clear()
-                with contextlib.suppress(RedisError, OSError, asyncio.TimeoutError):
-                    await connection.disconnect(nowait=True)
-            await asyncio.sleep(random.uniform(0, RECONNECT_FIRST_S))
+                level("store_connection_failed", error=str(error) or type(error).__name__)
+            except Exception:
+                # Without this loop every later call would wait in vain.
+                log.exception("store_connection_crashed")
+            await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))
+            self._delay = min(self._delay * 2, RECONNECT_LAST_S)
 
     async def _connect(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -153,39 +148,59 @@ class Link:
         return connection
 
     async def _converse(self, connection: AbstractConnection) -> None:
+        """Sends and answers calls until the connection is lost. What has no reply then waits for the next one."""
+        try:
+            await self._exchange(connection)
+        finally:
+            self._writer = None
+            self._unsent.extendleft(reversed(self._inflight))
+            self._inflight.clear()
+            with contextlib.suppress(RedisError, OSError, asyncio.TimeoutError):
+                await connection.disconnect(nowait=True)
+
+    async def _exchange(self, connection: AbstractConnection) -> None:
         reader, writer = connection._reader, connection._writer
         if reader is None or writer is None:
             raise EOFError("connection closed")
         replies = hiredis.Reader()
         greeting = [_pack(command) for command in self._greeting()]
-        for packed in greeting:
-            writer.write(packed)
-        ignored = len(greeting)
-        self._writer = writer
-        self._flush()
+        writer.write(b"".join(greeting))
+        ungreeted = len(greeting)
+        if not ungreeted:
+            self._begin(writer)
         while data := await reader.read(READ_BYTES):
             replies.feed(data)
             while (reply := replies.gets()) is not False:
-                if ignored:
-                    ignored -= 1
-                    if isinstance(reply, hiredis.ReplyError):
-                        raise EOFError(str(reply))
-                else:
+                if not ungreeted:
                     self._answer(reply)
+                    continue
+                if isinstance(reply, hiredis.ReplyError):
+                    raise _NotNow(str(reply))
+                ungreeted -= 1
+                if not ungreeted:
+                    self._begin(writer)
         raise EOFError("closed by the server")
 
+    def _begin(self, writer: asyncio.StreamWriter) -> None:
+        """Lets calls through. Not before the greeting is answered: a server that refuses it because it still loads its
+        data could be ready in the middle of what follows, and would run some calls before those it refused.
+        """
+        self._writer = writer
+        self._flush()
+
     def _answer(self, reply: RedisValue | hiredis.ReplyError) -> None:
+        error = str(reply) if isinstance(reply, hiredis.ReplyError) else None
+        if error is not None and error.startswith(MOVING_ON):
+            # Left in flight: it is sent again once a server that can take it is found.
+            raise _NotNow(error)
+        self._delay = RECONNECT_FIRST_S
+        call = self._inflight.popleft()
+        if call.future.done():
+            return
         if isinstance(reply, hiredis.ReplyError):
             text = str(reply)
-            if text.startswith(MOVING_ON):
-                # Left in flight: it is sent again once a server that can take it is found.
-                raise EOFError(text)
-            call = self._inflight.popleft()
-            if not call.future.done():
-                call.future.set_exception(StoreFull() if text.startswith("OOM") else CommandError(text))
-            return
-        call = self._inflight.popleft()
-        if not call.future.done():
+            call.future.set_exception(StoreFull() if text.startswith("OOM") else CommandError(text))
+        else:
             call.future.set_result(reply)
 
     async def _expire_calls(self) -> None:
