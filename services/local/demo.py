@@ -239,7 +239,7 @@ class _Demo:
         self._say(f"The admin token and all logs are in {escape(shown(self._folder))}.\n")
         self._say("[bold]Submit a task[/] (what completes is shown below)")
         print_command(self._console, submit_command(self._url, token_file, NEXT_TASK))
-        print_onboarding(self._console, self._url, open_to_all=True)
+        print_onboarding(self._console, self._url)
         started = time.monotonic()
         while True:
             self._children.check()

@@ -43,12 +43,11 @@ def submit_command(url: str, token_file: Path, task: Mapping[str, object]) -> st
     )
 
 
-def register_command(url: str) -> str:
-    """A shell command that registers an agent id."""
+def add_agent_command(url: str, *, vouched_by: str = "") -> str:
+    """A shell command that registers an agent and sets its sidecar up. ``vouched_by`` is an option for the trust."""
     return (
-        f"curl -sS {url}/api/onboard/register \\\n"
-        "  -H 'Content-Type: application/json' \\\n"
-        """  -d '{"agent_id": "my-agent"}'"""
+        f"agentcom-sidecar add-agent --hub {url} --name my-agent \\\n"
+        f"  {vouched_by}--wake-command 'my-agent --task-file ${{TASK_FILE}}'"
     )
 
 
@@ -69,18 +68,21 @@ def print_welcome(console: Console, settings: Settings, *, embedded: bool) -> No
     if token_file.exists() and settings.admin_token is None:
         print_text(console, "[bold]Submit a task[/]")
         print_command(console, submit_command(url, token_file, {"description": "Say hello"}))
-    print_onboarding(console, url, open_to_all=settings.enrolment_key is None and settings.listens_on_loopback)
+    print_onboarding(console, url, vouched_by=_voucher(settings, token_file))
 
 
-def print_onboarding(console: Console, url: str, *, open_to_all: bool) -> None:
+def _voucher(settings: Settings, token_file: Path) -> str:
+    """The option that a registration needs: none on this machine's own hub, else the key, else an admin's token."""
+    if settings.enrolment_key is not None:
+        return "--enrolment-key-file FILE "
+    if settings.listens_on_loopback:
+        return ""
+    return f"--admin-token-file {shlex.quote(shown(token_file))} "
+
+
+def print_onboarding(console: Console, url: str, *, vouched_by: str = "") -> None:
     print_text(console, "[bold]Onboard an agent[/]")
-    if open_to_all:
-        print_command(console, register_command(url))
-        rest = "The answer holds the agent's token and the address for its sidecar's configuration:"
-    else:
-        rest = "Get it a token by `agentcom admin token create --agent-id ID --role agent`; its sidecar needs that:"
-    print_text(console, f"  {rest}")
-    print_command(console, "agentcom-sidecar run --config config.json")
+    print_command(console, add_agent_command(url, vouched_by=vouched_by))
 
 
 def print_command(console: Console, command: str) -> None:
