@@ -1,4 +1,4 @@
-"""The command line: ``agentcom-sidecar run|check --config FILE``."""
+"""The command line: ``run`` and ``check``; the commands for operators are in `agentcom_sidecar.commands`."""
 
 import asyncio
 import os
@@ -10,6 +10,12 @@ import structlog
 import typer
 
 from agentcom_sidecar import __version__
+from agentcom_sidecar.commands.add_agent import add_agent
+from agentcom_sidecar.commands.doctor import doctor
+from agentcom_sidecar.commands.logs import logs
+from agentcom_sidecar.commands.remove_agent import remove_agent
+from agentcom_sidecar.commands.status import status
+from agentcom_sidecar.commands.submit import submit
 from agentcom_sidecar.config import ConfigError, SidecarConfig, load_config
 from agentcom_sidecar.files import make_private_dir
 from agentcom_sidecar.logs import configure_logging
@@ -76,6 +82,14 @@ def check(config: ConfigOption = Path("config.json")) -> None:
     for warning in warnings:
         typer.echo(f"Warning: {warning}")
     typer.echo(f"{config}: agent {settings.agent_id} on {settings.hub_url}, ok.")
+
+
+app.command("add-agent")(add_agent)
+app.command("remove-agent")(remove_agent)
+app.command("submit")(submit)
+app.command("status")(status)
+app.command("logs")(logs)
+app.command("doctor")(doctor)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The commands for operators; ``run`` and ``check`` are in `agentcom_sidecar.cli`."""
