@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -115,7 +116,7 @@ def build_task(fields: dict[bytes, bytes], history: Sequence[bytes]) -> Task:
 
 
 class TaskReader:
-    """Reads tasks. A list is a sequence of reads, not one moment's truth; a single task is."""
+    """Reads tasks. A list is a sequence of reads, not one moment's truth."""
 
     def __init__(self, link: Link, keys: Keys) -> None:
         self._link = link
@@ -170,21 +171,28 @@ class TaskReader:
         high = "+inf" if query.priority is None else f"({(query.priority + 1) * PRIORITY_STEP:.0f}"
         if after is not None:
             low = max(low, after.score)
-        calls = [
-            # A score may be shared; the tasks at the cursor's own score are read again and skipped by id.
-            self._link.call(
-                "ZRANGEBYSCORE", self._keys.status(status), f"{low:.0f}", high, "WITHSCORES", "LIMIT", 0, count + 1
+        pages = await asyncio.gather(
+            *[
+                self._of_status(status, low=f"{low:.0f}", high=high, after=after, count=count)
+                for status in query.statuses
+            ]
+        )
+        return sorted({position for page in pages for position in page})[:count]
+
+    async def _of_status(
+        self, status: TaskStatus, *, low: str, high: str, after: _Position | None, count: int
+    ) -> list[_Position]:
+        size = count + 1
+        while True:
+            reply = await self._link.call(
+                "ZRANGEBYSCORE", self._keys.status(status), low, high, "WITHSCORES", "LIMIT", 0, size
             )
-            for status in query.statuses
-        ]
-        replies = [await call for call in calls]
-        found: list[_Position] = []
-        for reply in replies:
-            for member, score in as_pairs(reply):
-                position = _Position(float(score), member.decode())
-                if after is None or position > after:
-                    found.append(position)
-        return sorted(set(found))[:count]
+            found = [_Position(float(score), member.decode()) for member, score in as_pairs(reply)]
+            page = [position for position in found if after is None or position > after]
+            if len(page) >= count or len(found) < size:
+                return page
+            # Tasks at or before the cursor share its score: look past them.
+            size *= 2
 
     async def _assigned(self, positions: Sequence[_Position], agent_id: str | None) -> set[str]:
         if agent_id is None:
