@@ -72,6 +72,7 @@ async def _serve_socket(gateway: Gateway, scope: Scope, receive: Receive, send: 
         return
     await receive()  # websocket.connect
     await send({"type": "websocket.accept"})
+    scope["headers"] = []  # sockets live long, and the server keeps the scope as long
     await gateway.serve(scope, receive=receive, send=send)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -34,6 +33,8 @@ SendMessage: TypeAlias = Callable[[Message], Awaitable[None]]
 FRAMES_IN_FLIGHT = 64
 #: A closing that takes longer, because the client does not read or does not answer, is cut short.
 CLOSE_PATIENCE_S = 5.0
+#: Codes with which the WebSocket server closes on its own: bad framing, text or size of a frame, and its shutdown.
+SERVER_CODES = frozenset({1002, 1007, 1009, 1012})
 
 
 class Asked(NamedTuple):
@@ -105,9 +106,10 @@ class SocketConnection:
         self._frames_in = 0
         self._bytes_in = 0
         self._bytes_out = 0
+        # Two queues as lists: they are short, mostly empty, and an empty deque is ten times as large.
         #: What answers the frames so far, in their order: calls on their way, and frames that wait behind them.
-        self._pending: deque[Asked | bytes] = deque()
-        self._outbound: deque[bytes] = deque()
+        self._pending: list[Asked | bytes] = []
+        self._outbound: list[bytes] = []
         self._outbound_bytes = 0
         self._unwritten: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -140,25 +142,32 @@ class SocketConnection:
 
     async def _read(self) -> tuple[int, str]:
         """Read until the socket ends. Returns the close code and reason."""
-        receive, session = self._receive, self.session
+        receive = self._receive
         while True:
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                return message.get("code") or 1005, message.get("reason") or ""
-            if self._draining:
-                continue  # what is not acknowledged is sent again to the next gateway
-            self._frames_in += 1
-            text = message.get("text")
-            if text is None:
-                self._bytes_in += len(message.get("bytes") or b"")
-                effects = session.receive_binary(now=self._loop.time())
-            else:
-                self._bytes_in += len(text)
-                effects = session.receive(text, now=self._loop.time())
-            self._carry_out(effects)
+            # No local variable holds a frame while this waits for the next one: frames can be large, and sockets many.
+            ended = self._take(await receive())
+            if ended is not None:
+                return ended
             while self._must_wait():
                 self._room = self._loop.create_future()
                 await self._room
+
+    def _take(self, message: Message) -> tuple[int, str] | None:
+        """One message of the server: a frame, or the end of the socket, whose close code and reason are returned."""
+        if message["type"] == "websocket.disconnect":
+            return message.get("code") or 1005, message.get("reason") or ""
+        if self._draining:
+            return None  # what is not acknowledged is sent again to the next gateway
+        self._frames_in += 1
+        text = message.get("text")
+        if text is None:
+            self._bytes_in += len(message.get("bytes") or b"")
+            effects = self.session.receive_binary(now=self._loop.time())
+        else:
+            self._bytes_in += len(text)
+            effects = self.session.receive(text, now=self._loop.time())
+        self._carry_out(effects)
+        return None
 
     def _must_wait(self) -> bool:
         phase = self.session.phase
@@ -187,7 +196,7 @@ class SocketConnection:
             bytes_out=self._bytes_out,
             tasks_completed=session.tasks_completed,
             tasks_failed=session.tasks_failed,
-            closed_by="client" if closing is None else "hub",
+            closed_by="client" if closing is None and code not in SERVER_CODES else "hub",
             close_code=code if closing is None else int(closing.code),
             close_reason=reason if closing is None else closing.reason,
         )
@@ -271,12 +280,12 @@ class SocketConnection:
         while pending:
             first = pending[0]
             if isinstance(first, bytes):
-                pending.popleft()
+                pending.pop(0)
                 self._enqueue(first)
                 continue
             if not first.task.done():
                 break
-            pending.popleft()
+            pending.pop(0)
             self._write_out(session.resolve(first.operation, _outcome(first)))
             if isinstance(first.operation, Identify) and session.phase is Phase.IDENTIFIED:
                 self._on_identified()
@@ -341,12 +350,8 @@ class SocketConnection:
         try:
             while True:
                 while outbound and not self._overflowed:
-                    frame = outbound.popleft()
-                    size = len(frame)
-                    self._outbound_bytes -= size
-                    await send({"type": "websocket.send", "text": frame.decode(errors="replace")})
+                    await send({"type": "websocket.send", "text": self._next_text()})
                     self.frames_out += 1
-                    self._bytes_out += size
                 if self._closing is not None:
                     reason = fit_reason(self._closing.reason)
                     await send({"type": "websocket.close", "code": self._closing.code, "reason": reason})
@@ -357,6 +362,13 @@ class SocketConnection:
             # The socket is gone (an OSError), or is being closed by the server itself, which refuses further frames
             # (a RuntimeError). Either way the reader is told, and ends the session.
             return
+
+    def _next_text(self) -> str:
+        frame = self._outbound.pop(0)
+        size = len(frame)
+        self._outbound_bytes -= size
+        self._bytes_out += size
+        return frame.decode(errors="replace")
 
 
 def _outcome(asked: Asked) -> Result | AgentComError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
@@ -57,10 +58,10 @@ class Gateway:
         """Whether a new socket would be of any use: the lease is held, and no shutdown has begun."""
         return self.lease.held and not self._draining
 
-    async def serve(self, scope: dict[str, Any], *, receive: Receive, send: SendMessage) -> None:
+    def serve(self, scope: dict[str, Any], *, receive: Receive, send: SendMessage) -> Awaitable[None]:
         """One accepted WebSocket, until it ends."""
         host, port = scope.get("client") or ("", 0)
-        await SocketConnection(self._around, receive=receive, send=send, remote=f"{host}:{port}").serve()
+        return SocketConnection(self._around, receive=receive, send=send, remote=f"{host}:{port}").serve()
 
     async def drain(self) -> None:
         """Accept nothing more, say goodbye on every socket, and tell the store. Takes a few seconds at most."""

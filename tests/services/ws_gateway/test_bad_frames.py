@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+import structlog
 import websockets
 from websockets.asyncio.client import connect
 
@@ -52,8 +53,12 @@ async def test_a_huge_frame_closes_the_socket(redis_url: str, namespace: str) ->
     async with GatewayHub(redis_url, namespace, max_frame_bytes=5_000) as hub:
         client = await hub.agent("a1")
         assert (await client.ask({"type": "ping", "padding": "x" * 4_900}))["type"] == "pong"
-        await client.send({"type": "ping", "padding": "x" * 5_001})
-        assert (await client.closed())[0] == 1009
+        with structlog.testing.capture_logs() as logs:
+            await client.send({"type": "ping", "padding": "x" * 5_001})
+            assert (await client.closed())[0] == 1009
+            await eventually(lambda: [line for line in logs if line["event"] == "session_ended"] != [])
+        (line,) = [line for line in logs if line["event"] == "session_ended"]
+        assert (line["closed_by"], line["close_code"]) == ("hub", 1009)
 
 
 async def test_a_text_frame_that_is_no_text_closes_the_socket(hub: GatewayHub) -> None:
