@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +47,8 @@ class Presence(BaseComponent):
                     await listener
                     raise RuntimeError("listening to presence events ended without being asked to")
                 await pause(stop, TICK_S)
-                if self.ready.is_set():
-                    self.touch()
+                # Progress, but not ready before the first subscription.
+                self.last_progress = time.monotonic()
         finally:
             listener.cancel()
             await asyncio.wait({listener})
