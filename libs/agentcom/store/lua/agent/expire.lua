@@ -8,7 +8,8 @@
 local due = redis.call('ZRANGEBYSCORE', due_key('grace'), '-inf', now, 'LIMIT', 0, limit)
 for _, agent_id in ipairs(due) do
   local task_id = redis.call('HGET', agent_key(agent_id), 'task')
-  if task_id then reclaim(task_id, load_task(task_id), 'agent_disconnect') end
+  local task = task_id and load_task(task_id)
+  if task then reclaim(task_id, task, 'agent_disconnect') end
   forget_agent(agent_id)
 end
 return {'OK', #due, #due == tonumber(limit) and 1 or 0}

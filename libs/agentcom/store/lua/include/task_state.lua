@@ -128,3 +128,20 @@ local function fail_attempt(task_id, task, reason, backoff_cap_ms)
   requeue(task_id, task, backoff(task.retry_backoff_ms, failures, backoff_cap_ms))
   return 'retried'
 end
+
+-- The tasks whose deadline of a kind has come, each with its id, and the reply that counts them. A deadline without a
+-- task is dropped: it would stop the sweep for ever.
+local function due_tasks(kind, limit)
+  local ids = redis.call('ZRANGEBYSCORE', due_key(kind), '-inf', now, 'LIMIT', 0, limit)
+  local tasks = {}
+  for _, task_id in ipairs(ids) do
+    local task = load_task(task_id)
+    if task then
+      task.id = task_id
+      tasks[#tasks + 1] = task
+    else
+      redis.call('ZREM', due_key(kind), task_id)
+    end
+  end
+  return tasks, {'OK', #ids, #ids == tonumber(limit) and 1 or 0}
+end

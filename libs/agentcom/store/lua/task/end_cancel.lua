@@ -5,11 +5,10 @@
 -- EVENTS: task_cancelled
 -- INCLUDE: keys clock events sets queue agent_state task_state
 
-local due = redis.call('ZRANGEBYSCORE', due_key('cancel'), '-inf', now, 'LIMIT', 0, limit)
-for _, task_id in ipairs(due) do
-  local task = load_task(task_id)
-  leave_assigned(task_id, task)
-  cancel(task_id, task, redis.call('HGET', task_key(task_id), 'cancel_reason') or '')
-  release_agent(task.assigned_to, task_id, false)
+local tasks, reply = due_tasks('cancel', limit)
+for _, task in ipairs(tasks) do
+  leave_assigned(task.id, task)
+  cancel(task.id, task, redis.call('HGET', task_key(task.id), 'cancel_reason') or '')
+  release_agent(task.assigned_to, task.id, false)
 end
-return {'OK', #due, #due == tonumber(limit) and 1 or 0}
+return reply

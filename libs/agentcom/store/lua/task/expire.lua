@@ -9,19 +9,18 @@
 -- is asked to stop).
 
 local reasons = {expires = 'expired', complete_by = 'overdue'}
-local due = redis.call('ZRANGEBYSCORE', due_key(kind), '-inf', now, 'LIMIT', 0, limit)
-for _, task_id in ipairs(due) do
-  local task = load_task(task_id)
-  leave_place(task_id, task)
+local tasks, reply = due_tasks(kind, limit)
+for _, task in ipairs(tasks) do
+  leave_place(task.id, task)
   if task.cancel_requested_at then
-    cancel(task_id, task, reasons[kind])
+    cancel(task.id, task, reasons[kind])
   else
     if task.status == 'assigned' then
-      record(task_id, 'reclaimed', now, cjson.encode(reasons[kind]))
-      push_cancel(task.assigned_to, task_id, task.generation, reasons[kind])
+      record(task.id, 'reclaimed', now, cjson.encode(reasons[kind]))
+      push_cancel(task.assigned_to, task.id, task.generation, reasons[kind])
     end
-    bury(task_id, task, reasons[kind])
+    bury(task.id, task, reasons[kind])
   end
-  if task.status == 'assigned' then release_agent(task.assigned_to, task_id, false) end
+  if task.status == 'assigned' then release_agent(task.assigned_to, task.id, false) end
 end
-return {'OK', #due, #due == tonumber(limit) and 1 or 0}
+return reply

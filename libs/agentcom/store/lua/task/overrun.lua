@@ -6,11 +6,10 @@
 -- EVENTS: task_retried task_dead_letter task_cancelled
 -- INCLUDE: keys clock events sets queue agent_state task_state
 
-local due = redis.call('ZRANGEBYSCORE', due_key('runtime'), '-inf', now, 'LIMIT', 0, limit)
-for _, task_id in ipairs(due) do
-  local task = load_task(task_id)
-  push_cancel(task.assigned_to, task_id, task.generation, 'max_runtime')
-  fail_attempt(task_id, task, 'max_runtime: ran longer than ' .. task.max_runtime_ms .. ' ms', tonumber(backoff_cap_ms))
-  release_agent(task.assigned_to, task_id, false)
+local tasks, reply = due_tasks('runtime', limit)
+for _, task in ipairs(tasks) do
+  push_cancel(task.assigned_to, task.id, task.generation, 'max_runtime')
+  fail_attempt(task.id, task, 'max_runtime: ran longer than ' .. task.max_runtime_ms .. ' ms', tonumber(backoff_cap_ms))
+  release_agent(task.assigned_to, task.id, false)
 end
-return {'OK', #due, #due == tonumber(limit) and 1 or 0}
+return reply

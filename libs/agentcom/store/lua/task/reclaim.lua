@@ -8,11 +8,10 @@
 -- kind is accept or progress. more is 1 if further deadlines are due.
 
 local reasons = {accept = 'acceptance_timeout', progress = 'progress_timeout'}
-local due = redis.call('ZRANGEBYSCORE', due_key(kind), '-inf', now, 'LIMIT', 0, limit)
-for _, task_id in ipairs(due) do
-  local task = load_task(task_id)
-  push_cancel(task.assigned_to, task_id, task.generation, reasons[kind])
-  reclaim(task_id, task, reasons[kind])
-  release_agent(task.assigned_to, task_id, true)
+local tasks, reply = due_tasks(kind, limit)
+for _, task in ipairs(tasks) do
+  push_cancel(task.assigned_to, task.id, task.generation, reasons[kind])
+  reclaim(task.id, task, reasons[kind])
+  release_agent(task.assigned_to, task.id, true)
 end
-return {'OK', #due, #due == tonumber(limit) and 1 or 0}
+return reply
