@@ -2,7 +2,7 @@
 
 An agent settles its task by writing ``<results_dir>/<task_id>.json``: a JSON object with ``status``; ``success``
 completes the task and the whole object is its result, anything else fails it with ``reason`` or ``error``. Without
-such a file the exit status decides.
+such a file the exit status and the output decide.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agentcom_sidecar.protocol import MAX_ERROR_CHARS, ReportType, clip
+from agentcom_sidecar.settings import ResultMode
 
 MAX_RESULT_BYTES = 16 * 1024 * 1024
 STDERR_CHARS = 1500
@@ -78,10 +79,12 @@ def read_result(path: Path) -> Outcome | None:
     return failed(_reason(value))
 
 
-def from_exit(ended: Exit, *, stdout: tuple[str, bool], stderr: str, need_file: bool) -> Outcome:
+def from_exit(ended: Exit, *, stdout: tuple[str, bool], stderr: str, need: ResultMode | None) -> Outcome:
     """The outcome of an agent that ended without a result file.
 
-    ``stdout`` is the end of its output and whether something before it was left out.
+    ``stdout`` is the end of its output and whether something before it was left out. ``need`` is the configured
+    ``result``: ``file`` takes nothing for a result but the file, ``auto`` the exit status alone, None (the default)
+    an exit status of 0 together with some output.
     """
     if ended.start_error is not None:
         return failed(f"wake_command_failed: {ended.start_error}")
@@ -90,9 +93,11 @@ def from_exit(ended: Exit, *, stdout: tuple[str, bool], stderr: str, need_file: 
         code = ended.returncode if ended.returncode is not None else "unknown"
         status = f"exit status {code}" if not isinstance(code, int) or code > 0 else f"killed by signal {-code}"
         return failed(f"{status}: {tail}"[:MAX_ERROR_CHARS] if tail else status)
-    if need_file:
-        return failed("no_result: the agent ended without writing its result file")
     output, cut = stdout
+    if need == "file":
+        return failed("no_result: the agent ended without writing its result file")
+    if need is None and not output.strip():
+        return failed("no_result: the agent ended without any output and without writing its result file")
     result: dict[str, Any] = {"status": "success", "output": output, "exit_code": 0}
     if cut:
         result["output_truncated"] = True

@@ -8,7 +8,6 @@ from dataclasses import replace
 import structlog
 
 from agentcom_sidecar import __version__
-from agentcom_sidecar.agent import AgentRun
 from agentcom_sidecar.config import SidecarConfig
 from agentcom_sidecar.connection import HubConnection
 from agentcom_sidecar.delivery import Delivery
@@ -33,13 +32,13 @@ from agentcom_sidecar.effects import (
     Tick,
 )
 from agentcom_sidecar.hand import FIRST_RUN
+from agentcom_sidecar.job import Job
 from agentcom_sidecar.journal import Journal, Phase, Task
 from agentcom_sidecar.outbox import Outbox, ReportKey
 from agentcom_sidecar.protocol import fit_report
 from agentcom_sidecar.recovery import Recovered, recover
 from agentcom_sidecar.result import failed
 from agentcom_sidecar.session import Session
-from agentcom_sidecar.wake import WakeError
 
 EX_OK = 0
 EX_SOFTWARE = 70
@@ -60,7 +59,7 @@ class Sidecar:
         self._connection = HubConnection(config, self._inbox)
         self._journal = Journal(config.data_dir)
         self._outbox = Outbox(config.data_dir)
-        self._agent: AgentRun | None = None
+        self._job: Job | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._exit: int | None = None
@@ -75,8 +74,8 @@ class Sidecar:
             loop.add_signal_handler(number, self._on_signal, number, stop)
         recovered = await recover(self._config, self._journal, self._outbox)
         session = self._session(recovered)
-        if recovered.run is not None:
-            self._watch(recovered.run, FIRST_RUN)
+        if recovered.job is not None:
+            self._work_on(recovered.job, FIRST_RUN, begin=False)
         work = asyncio.create_task(self._work(session))
         background = [
             asyncio.create_task(self._connection.run()),
@@ -101,7 +100,7 @@ class Sidecar:
         return Session(
             Delivery(self._outbox.pending(), self._outbox.superseded(), ack_timeout=ack_timeout),
             task=recovered.task,
-            agent_runs=recovered.run is not None,
+            agent_runs=recovered.job is not None,
             ack_timeout=ack_timeout,
             progress_interval=self._config.progress_interval_ms / 1000,
         )
@@ -141,7 +140,7 @@ class Sidecar:
             case ClearTask(task):
                 await self._clear(task)
             case StartAgent(task, run):
-                await self._start(task, run)
+                self._work_on(Job(self._config, task), run, begin=True)
             case StopAgent(run):
                 self._stop(run)
             case StoreReport(report):
@@ -172,43 +171,40 @@ class Sidecar:
         if await self._connection.send(frame):
             self._log.info("report_sent", type=report.type, task_id=key.task_id, generation=key.generation)
 
-    async def _start(self, task: Task, run: int) -> None:
-        agent = self._agent = AgentRun(self._config, task)
-        try:
-            await agent.start()
-        except (WakeError, OSError) as error:
-            reason = str(error) if isinstance(error, WakeError) else f"wake_failed: {error}"
-            self._log.error("wake_error", task_id=task.task_id, error=reason)
-            self._watching = asyncio.create_task(self._inbox.put(AgentFinished(run, failed(reason))))
-            return
-        self._watch(agent, run)
+    def _work_on(self, job: Job, run: int, *, begin: bool) -> None:
+        """Carry a task to its outcome beside the loop, so that neither git nor an agent holds up a heartbeat."""
 
-    def _watch(self, agent: AgentRun, run: int) -> None:
-        async def watch() -> None:
-            while True:
+        async def work() -> None:
+            try:
+                outcome = await job.begin() if begin else None
+            except OSError as error:
+                self._log.error("wake_error", task_id=job.task.task_id, error=str(error))
+                outcome = failed(f"wake_failed: {error}")
+            while outcome is None:
                 try:
-                    await self._inbox.put(AgentFinished(run, await agent.watch()))
-                    return
+                    outcome = await job.finish()
                 except OSError as error:
-                    self._log.error("watch_error", task_id=agent.task.task_id, error=str(error))
+                    self._log.error("watch_error", task_id=job.task.task_id, error=str(error))
                     await asyncio.sleep(WATCH_RETRY_SECONDS)
+            await self._inbox.put(AgentFinished(run, outcome))
 
-        self._agent = agent
-        self._watching = asyncio.create_task(watch())
+        self._job = job
+        self._watching = asyncio.create_task(work())
 
     def _stop(self, run: int) -> None:
-        agent, watching = self._agent, self._watching
+        job, watching = self._job, self._watching
 
         async def stop() -> None:
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-            if agent is not None:
+            if job is not None:
                 try:
-                    await agent.stop()
-                    await asyncio.to_thread(agent.clean_up)
+                    await job.run.stop()
+                    await job.close()
+                    await asyncio.to_thread(job.run.clean_up)
                 except OSError as error:
-                    self._log.error("stop_error", task_id=agent.task.task_id, error=str(error))
+                    self._log.error("stop_error", task_id=job.task.task_id, error=str(error))
             await self._inbox.put(AgentStopped(run))
 
         self._stopping = asyncio.create_task(stop())
@@ -217,17 +213,18 @@ class Sidecar:
         """Files of an agent that is still being stopped are removed when it is gone."""
         await asyncio.to_thread(self._journal.clear)
         if self._stopping is None or self._stopping.done():
-            await asyncio.to_thread(AgentRun(self._config, task).clean_up)
+            await asyncio.to_thread(Job(self._config, task).run.clean_up)
 
     async def _leave(self, task: Task | None) -> None:
         """End the agent, unless it is to work on without the sidecar, and leave its task to the next start."""
         if self._watching is not None:
             self._watching.cancel()
+            await asyncio.wait([self._watching], timeout=SHUTDOWN_GRACE)
         if self._stopping is not None and not self._stopping.done():
             await asyncio.wait([self._stopping], timeout=SHUTDOWN_GRACE)
             self._stopping.cancel()
-        agent = self._agent
-        if agent is None or agent.external or not agent.alive:
+        agent = self._job.run if self._job is not None else None
+        if agent is None or not agent.alive:
             return
         if task is not None and task.phase is Phase.RUNNING:
             if not self._config.stops_agent_on_exit:

@@ -17,14 +17,24 @@ from agentcom_sidecar.outbox import KEEP_REFUSED, Outbox, Report, ReportKey
 from agentcom_sidecar.process import LockedError, is_locked, take_lock
 from agentcom_sidecar.protocol import ReportType, cooldown_seconds, encode, fit_report
 from agentcom_sidecar.result import Exit, MalformedResultError, from_exit, read_result
-from agentcom_sidecar.wake import MAX_ARGUMENT_BYTES, Paths, WakeError, build_argv
+from agentcom_sidecar.wake import MAX_ARGUMENT_BYTES, Paths, Place, WakeError, build_argv
 
-PATHS = Paths(task=Path("/w/task.json"), result=Path("/r/t1.json"), started=Path("/r/t1.started"))
+PATHS = Paths(
+    task=Path("/w/task.json"),
+    result=Path("/r/t1.json"),
+    started=Path("/r/t1.started"),
+    description=Path("/w/description.txt"),
+    message=Path("/w/message.txt"),
+)
 MINIMAL = {"agent_id": "w1", "token": "t", "hub_url": "ws://127.0.0.1:4000/ws"}
 
 
 def a_task(description: str = "d") -> Task:
     return Task(task_id="t1", generation=2, description=description, metadata={})
+
+
+def filled(template: list[str], task: Task) -> list[str]:
+    return build_argv(template, task, PATHS, Place(folder=Path("/w")), message="")
 
 
 def write_config(folder: Path, values: Any, name: str = "config.json") -> Path:
@@ -119,13 +129,13 @@ def test_readable_token_is_a_doubt(tmp_path: Path) -> None:
 
 
 def test_substituted_text_is_not_substituted_again() -> None:
-    argv = build_argv(["${TASK_DESCRIPTION}|${TASK_ID}|${OTHER}"], a_task("${TASK_ID} $& \\1"), PATHS)
+    argv = filled(["${TASK_DESCRIPTION}|${TASK_ID}|${OTHER}"], a_task("${TASK_ID} $& \\1"))
     assert argv == ["${TASK_ID} $& \\1|t1|${OTHER}"]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200))
 def test_any_description_stays_one_argument_byte_for_byte(text: str) -> None:
-    argv = build_argv(["agent", "-m", "${TASK_DESCRIPTION}", "${TASK_JSON}"], a_task(text), PATHS)
+    argv = filled(["agent", "-m", "${TASK_DESCRIPTION}", "${TASK_JSON}"], a_task(text))
     assert argv[2] == text
     assert len(argv) == 4
     assert json.loads(argv[3])["description"] == text
@@ -133,11 +143,11 @@ def test_any_description_stays_one_argument_byte_for_byte(text: str) -> None:
 
 def test_argument_limit_counts_bytes() -> None:
     fits = "é" * (MAX_ARGUMENT_BYTES // 2)
-    assert build_argv(["${TASK_DESCRIPTION}"], a_task(fits), PATHS) == [fits]
+    assert filled(["${TASK_DESCRIPTION}"], a_task(fits)) == [fits]
     with pytest.raises(WakeError, match=r"^wake_argument_too_long: "):
-        build_argv(["${TASK_DESCRIPTION}"], a_task(fits + "é"), PATHS)
+        filled(["${TASK_DESCRIPTION}"], a_task(fits + "é"))
     with pytest.raises(WakeError, match=r"^wake_argument_invalid: "):
-        build_argv(["${TASK_DESCRIPTION}"], a_task("a\0b"), PATHS)
+        filled(["${TASK_DESCRIPTION}"], a_task("a\0b"))
 
 
 # ---- result
@@ -177,12 +187,15 @@ def test_tokens_used_counts_only_as_an_integer(tmp_path: Path) -> None:
 
 
 def test_exit_statuses() -> None:
-    def error(ended: Exit, *, need_file: bool = False, stderr: str = "") -> Any:
-        return from_exit(ended, stdout=("", False), stderr=stderr, need_file=need_file).body.get("error")
+    def error(ended: Exit, *, need: Any = None, stderr: str = "", stdout: str = "") -> Any:
+        return from_exit(ended, stdout=(stdout, False), stderr=stderr, need=need).body.get("error")
 
     assert error(Exit(returncode=2)) == "exit status 2"
     assert error(Exit(returncode=-9), stderr="x\n") == "killed by signal 9: x"
-    assert error(Exit(returncode=0), need_file=True).startswith("no_result: ")
+    assert error(Exit(returncode=0), need="file", stdout="much").startswith("no_result: ")
+    assert error(Exit(returncode=0), stdout=" \n").startswith("no_result: ")
+    assert error(Exit(returncode=0), stdout="done") is None
+    assert error(Exit(returncode=0), need="auto") is None
     assert len(error(Exit(returncode=1), stderr="y" * 9000)) <= 2000
     assert error(Exit(start_error="cannot")) == "wake_command_failed: cannot"
 

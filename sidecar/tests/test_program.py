@@ -70,7 +70,11 @@ async def test_result_file_wins_over_the_exit_status(hub: Hub, program: Make) ->
     await hub.assign("task-1")
     await eventually(settled(hub))
     report = hub.settled[0]
-    assert (report["type"], report["tokens_used"], report["result"]) == ("task_complete", 42, json.loads(result))
+    assert (report["type"], report["tokens_used"], report["result"]) == (
+        "task_complete",
+        42,
+        {**json.loads(result), "output_tail": "no\n"},
+    )
     assert not list((sidecar.folder / "results").iterdir())
 
 
@@ -187,7 +191,7 @@ async def test_second_task_is_rejected_as_busy(hub: Hub, program: Make, tmp_path
 
 async def test_older_hub_gets_no_frame_it_does_not_know(hub: Hub, program: Make, tmp_path: Path) -> None:
     hub.modern = False
-    sidecar = await started(program(sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done")), hub)
+    sidecar = await started(program(sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo done")), hub)
     await hub.assign("task-1")
     await hub.assign("task-2")
     await eventually(lambda: sidecar.logged("task_rejected"))
