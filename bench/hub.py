@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from services.local.redis_server import EmbeddedRedis
-
-SERVICES = ("api", "ws_gateway", "scheduler", "reaper")
-START_TIMEOUT_S = 30.0
+from tests.support.hub import HubProcesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +36,19 @@ class Hub:
         return int(psutil.Process(self.pids[service]).memory_info().rss)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running_hub(*, namespace: str = "bench") -> Iterator[Hub]:
-    """Starts a hub with an empty store and stops it afterwards. Logs go to files of the temporary folder."""
+    """Starts a hub with an empty store and stops it afterwards. Logs go to files of a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as folder:
-        redis = EmbeddedRedis(Path(folder), appendfsync="always")
-        redis.start_blocking()
-        token = secrets.token_hex(32)
-        ports = {"api": free_port(), "ws_gateway": free_port()}
-        processes: dict[str, subprocess.Popen[bytes]] = {}
+        processes = HubProcesses(Path(folder), namespace=namespace, settings={"log_level": "warning"})
         try:
-            for service in SERVICES:
-                processes[service] = _start(
-                    service,
-                    Path(folder),
-                    {
-                        "AGENTCOM_REDIS_URL": redis.url,
-                        "AGENTCOM_NAMESPACE": namespace,
-                        "AGENTCOM_DATA_DIR": folder,
-                        "AGENTCOM_ADMIN_TOKEN": token,
-                        "AGENTCOM_PORT": str(ports.get(service, 0)),
-                        "AGENTCOM_LOG_LEVEL": "warning",
-                        "AGENTCOM_LOG_FORMAT": "json",
-                    },
-                )
-            for port in ports.values():
-                _wait_for(port, processes, Path(folder))
-            pids = {name: process.pid for name, process in processes.items()}
-            pids["redis"] = redis.pid or 0
-            yield Hub(ports["api"], ports["ws_gateway"], token, redis.url, pids)
+            processes.start_blocking()
+            yield Hub(
+                api_port=processes.one("api").port,
+                gateway_port=processes.one("ws_gateway").port,
+                admin_token=processes.admin_token,
+                redis_url=processes.redis.url,
+                pids={"redis": processes.redis.pid or 0} | {p.service: p.pid for p in processes.processes},
+            )
         finally:
-            for process in processes.values():
-                process.terminate()
-            for process in processes.values():
-                process.wait(timeout=30)
-            redis.stop()
-
-
-def _start(service: str, folder: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    with (folder / f"{service}.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"services.{service}"],
-            env={**os.environ, **settings},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
-
-
-def _wait_for(port: int, processes: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        for name, process in processes.items():
-            if process.poll() is not None:
-                raise SystemExit(f"{name} ended with {process.returncode}:\n{(folder / f'{name}.log').read_text()}")
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-        except urllib.error.HTTPError:
-            return  # it answers; the gateway has no such page
-        except OSError:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"nothing answers on port {port}") from None
-            time.sleep(0.05)
-        else:
-            return
+            processes.stop()

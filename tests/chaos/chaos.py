@@ -26,23 +26,24 @@ async def busy_hub(
     rng: random.Random,
     agents: int = 12,
     per_second: float = 25.0,
+    work_s: float = 0.05,
     settings: Mapping[str, object] | None = None,
     **copies: int,
 ) -> AsyncIterator[Scenario]:
     """A hub with agents of all kinds at work and tasks coming in, until the block ends; then all must be well."""
     async with hub_of_its_own(folder, settings=settings, **copies) as scenario:
-        await mixed_fleet(scenario, rng=rng, count=agents)
+        await mixed_fleet(scenario, rng=rng, count=agents, work_s=work_s)
         async with scenario.load(per_second=per_second, rng=rng, fields=lambda: random_fields(scenario, rng)):
             await asyncio.sleep(0.5)
             yield scenario
         await everything_completed(scenario)
 
 
-async def mixed_fleet(scenario: Scenario, *, rng: random.Random, count: int) -> list[SocketAgent]:
+async def mixed_fleet(scenario: Scenario, *, rng: random.Random, count: int, work_s: float = 0.05) -> list[SocketAgent]:
     """Agents with one or two more capabilities, quick and slow, of the old and the new protocol, failing at times."""
 
     def work_of(number: int) -> Any:
-        work = working_for(0.05 + 0.1 * (number % 3), spread=0.04)
+        work = working_for(work_s * (1 + 2 * (number % 3)), spread=work_s / 2)
 
         async def sometimes_failing(frame: dict[str, Any]) -> Mapping[str, Any]:
             done = await work(frame)

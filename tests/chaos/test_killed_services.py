@@ -62,14 +62,16 @@ async def test_sigkill_of_everything_at_once(tmp_path: Path, rng: random.Random)
 
 async def test_services_that_stand_still_for_longer_than_their_deadlines(tmp_path: Path, rng: random.Random) -> None:
     """A frozen gateway loses its lease and its agents; thawed, it may not speak for them any more."""
-    async with busy_hub(tmp_path, rng=rng, ws_gateway=2, scheduler=2, reaper=2) as scenario:
+    async with busy_hub(tmp_path, rng=rng, work_s=0.4, per_second=8, ws_gateway=2, scheduler=2, reaper=2) as scenario:
         hub = scenario.hub
         for service in ["ws_gateway", "scheduler", "ws_gateway", "reaper"]:
             victim = rng.choice(hub.of(service))
             victim.freeze()
-            await asyncio.sleep(rng.uniform(3.5, 5))
+            await asyncio.sleep(rng.uniform(5.2, 6))  # a lease and a grace; the agents wait for pongs even longer
             victim.thaw()
             await asyncio.sleep(rng.uniform(0, 0.5))
+        refused = [code for agent in scenario.agents for code in agent.refused.values()]
+        print(f"late reports refused: {refused}")
 
 
 async def test_redis_that_stands_still_for_longer_than_the_leases(tmp_path: Path, rng: random.Random) -> None:

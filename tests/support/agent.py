@@ -142,13 +142,14 @@ class SocketAgent:
         self._runner = asyncio.create_task(self._stay_connected(), name=f"agent {self.id}")
 
     async def stop(self) -> None:
-        """Leaves; the task in hand is abandoned."""
+        """Leaves properly; the task in hand is abandoned."""
+        self.reconnects = False
+        self._abandon()
+        if self._socket is not None:
+            await self._socket.close()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
-        if self._socket is not None:
-            await self._socket.close()
-        self._abandon()
 
     def cut(self) -> None:
         """Breaks the connection without a word, as a lost network does; the agent itself goes on."""

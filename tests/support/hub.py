@@ -253,10 +253,6 @@ class HubProcesses:
         """Where agents connect, one address for each gateway."""
         return [f"ws://127.0.0.1:{process.port}/ws" for process in self.of("ws_gateway")]
 
-    def pids(self) -> dict[str, int]:
-        """Process ids by name of the copy; ``redis`` is one."""
-        return {"redis": self.redis.pid or 0, **{process.name: process.pid for process in self.processes}}
-
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
         """A store of the test's own, straight to Redis."""
