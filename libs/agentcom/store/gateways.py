@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 from agentcom.errors import GatewayLeaseLost, StoreUnavailable
 from agentcom.settings import TaskLimits
 from agentcom.store.keys import Keys
-from agentcom.store.link import Link
+from agentcom.store.link import Link, RedisValue
+from agentcom.store.replies import as_bytes, as_list, as_pairs
 from agentcom.store.scripts import Scripts
 from agentcom.store.tasks import Swept
 
@@ -40,11 +41,18 @@ class Notice:
 
 
 class GatewayStore:
-    """Leases and outboxes. Blocking reads use ``blocking``, which makes a connection for each of them."""
+    """Leases and outboxes.
 
-    def __init__(self, scripts: Scripts, link: Link, blocking: Redis, keys: Keys, limits: TaskLimits) -> None:
+    Outboxes are read over ``outbox_link``, a link of their own because a read may wait; it is started by the first
+    one. Channels are listened to over a connection of ``blocking``.
+    """
+
+    def __init__(
+        self, scripts: Scripts, link: Link, outbox_link: Link, blocking: Redis, keys: Keys, limits: TaskLimits
+    ) -> None:
         self._scripts = scripts
         self._link = link
+        self._outbox_link = outbox_link
         self._blocking = blocking
         self._keys = keys
         self._limits = limits
@@ -66,13 +74,16 @@ class GatewayStore:
 
         Raises :class:`StoreUnavailable`; read again from the same id then.
         """
-        try:
-            streams = await self._blocking.xread(
-                {self._keys.outbox(gateway): after}, count=OUTBOX_BATCH, block=OUTBOX_BLOCK_MS
-            )
-        except (TimeoutError, RedisError, OSError) as error:
-            raise StoreUnavailable() from error
-        return [_entry(entry_id, fields) for _, entries in streams for entry_id, fields in entries]
+        self._outbox_link.start()
+        key = self._keys.outbox(gateway)
+        streams = await self._outbox_link.call(
+            "XREAD", "COUNT", OUTBOX_BATCH, "BLOCK", OUTBOX_BLOCK_MS, "STREAMS", key, after
+        )
+        if streams is None:
+            return []
+        (stream,) = as_list(streams)
+        _, entries = as_list(stream)
+        return [_entry(*as_list(entry)) for entry in as_list(entries)]
 
     async def trim_outbox(self, gateway: str, *, through: str) -> None:
         """Removes entries that were pushed, up to and including an entry id."""
@@ -105,10 +116,11 @@ class GatewayStore:
             await subscription.aclose()  # type: ignore[no-untyped-call]
 
 
-def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> OutboxEntry:
+def _entry(entry_id: RedisValue, flat: RedisValue) -> OutboxEntry:
+    fields = dict(as_pairs(flat))
     code = fields.get(b"code")
     return OutboxEntry(
-        entry_id=entry_id.decode(),
+        entry_id=as_bytes(entry_id).decode(),
         conn=fields[b"conn"].decode(),
         kind=fields[b"kind"].decode(),  # type: ignore[arg-type]
         frame=fields[b"frame"],

@@ -89,7 +89,9 @@ class Link:
         return self._writer is not None
 
     def start(self) -> None:
-        """Begins to connect, in the background; calls may be made at once."""
+        """Begins to connect, in the background; calls may be made at once. Does nothing the second time."""
+        if self._tasks:
+            return
         self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._expire_calls())]
 

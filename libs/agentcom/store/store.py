@@ -28,13 +28,15 @@ class Store:
         self.keys = Keys(settings.namespace)
         self._pool = ConnectionPool.from_url(redis_url, socket_connect_timeout=5, health_check_interval=0)
         self.link = Link(self._pool, greeting=lambda: greeting(shifted_clock=shifted_clock))
-        #: For blocking reads: a read waits a second at most, so a connection silent for longer is dead.
-        self.blocking = Redis.from_url(redis_url, socket_connect_timeout=5, socket_timeout=10)
+        outbox_link = Link(self._pool, greeting=list)
+        self._links = (self.link, outbox_link)
+        #: For other blocking reads: a read waits a second at most, so a connection silent for longer is dead.
+        self.blocking = Redis.from_url(redis_url, socket_connect_timeout=5, socket_timeout=10, health_check_interval=15)
         self.scripts = Scripts(self.link, root=self.keys.root, shifted_clock=shifted_clock)
         self.tasks = TaskStore(self.scripts, settings)
         self.task_reader = TaskReader(self.link, self.keys)
         self.agents = AgentStore(self.scripts, self.link, self.keys, settings)
-        self.gateways = GatewayStore(self.scripts, self.link, self.blocking, self.keys, settings)
+        self.gateways = GatewayStore(self.scripts, self.link, outbox_link, self.blocking, self.keys, settings)
         self.matching = MatchStore(self.scripts, self.link, self.blocking, self.keys, settings)
         self.tokens = TokenStore(self.scripts, self.link, self.keys)
         self.services = ServiceStore(self.link, self.keys)
@@ -45,7 +47,8 @@ class Store:
         self.link.start()
 
     async def close(self) -> None:
-        await self.link.close()
+        for link in self._links:
+            await link.close()
         await self.blocking.aclose()
         await self._pool.disconnect()
 
