@@ -93,10 +93,14 @@ class Settings(TaskLimits):
         description="Comma-separated agent ids that become admins when an admin or the enrolment key registers them.",
     )
     vapid_public_key: str | None = Field(
-        None, validation_alias=AliasChoices("AGENTCOM_VAPID_PUBLIC_KEY", "VAPID_PUBLIC_KEY")
+        None,
+        validation_alias=AliasChoices("AGENTCOM_VAPID_PUBLIC_KEY", "VAPID_PUBLIC_KEY"),
+        description="Public key of Web Push notifications.",
     )
     vapid_private_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("AGENTCOM_VAPID_PRIVATE_KEY", "VAPID_PRIVATE_KEY")
+        None,
+        validation_alias=AliasChoices("AGENTCOM_VAPID_PRIVATE_KEY", "VAPID_PRIVATE_KEY"),
+        description="Private key of Web Push notifications.",
     )
     auth_cache_ttl_ms: int = Field(30 * SECOND, ge=0, description="A verified token is remembered this long.")
 
