@@ -138,7 +138,10 @@ def running_pid(data_dir: Path) -> int | None:
 
 @contextlib.contextmanager
 def locked(place: Installation) -> Iterator[None]:
-    """Keep other commands from changing an installation; its folder has to exist. Raises Failure."""
+    """Keep other commands from changing an installation; its folder has to exist. Raises Failure.
+
+    What a command that was killed had half written is removed: it may hold a token.
+    """
     try:
         lock = take_lock(place.lock_path, content=str(os.getpid()))
     except LockedError as error:
@@ -146,6 +149,8 @@ def locked(place: Installation) -> Iterator[None]:
             f"Another command (process {error.holder or 'unknown'}) is working on {place.name}.", code="locked"
         ) from None
     try:
+        for left_over in place.folder.glob(".*.tmp"):
+            left_over.unlink()
         yield
     finally:
         os.close(lock)

@@ -98,7 +98,8 @@ class Setup:
             why = "none wanted" if options.repo == "" else "the hub has no default repository"
             self._progress.complete(Step.CLONE)
             return f"skipped, {why}"
-        tell(url)
+        if repository.address_problem(url) is None:
+            tell(url)
         cloned = repository.clone(self._place, url)
         self._progress.complete(Step.CLONE)
         return "done" if cloned else "skipped, it is there"

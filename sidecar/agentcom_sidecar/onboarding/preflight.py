@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from agentcom_sidecar.child import run_program
 from agentcom_sidecar.failure import Failure
 from agentcom_sidecar.hub_api import HubApi
 from agentcom_sidecar.installation import Installation, home
+from agentcom_sidecar.onboarding import repository
 from agentcom_sidecar.onboarding.progress import Options, WakeMode
 from agentcom_sidecar.process_manager import AUTO, ProcessManager, choose
 
 OLDEST_PYTHON = (3, 11)
 PROGRAM_TIMEOUT = 60.0
-LEFT_OVER = {".onboard.lock"}
+LEFT_OVER = re.compile(r"\.onboard\.lock|\..*\.tmp")
 """What a setup that ended before it began may leave in its folder."""
 
 
@@ -45,6 +47,9 @@ def look_around(options: Options, *, place: Installation | None, fresh: bool, ap
     wanted = options.repo if options.repo is not None else repo
     if wanted or (options.repo is None and hub_problems):
         problems += _git_problems()
+    address_problem = repository.address_problem(wanted) if wanted else None
+    if address_problem is not None:
+        problems.append(address_problem)
     problems += wake_problems(options)
     try:
         manager = choose(options.process_manager)
@@ -109,7 +114,7 @@ def _folder_problems(place: Installation | None, *, fresh: bool) -> list[str]:
             return [f"The agent {place.name} already exists in {place.folder}. {ways}"]
         if place.folder.exists() and not place.folder.is_dir():
             return [f"{place.folder} is not a folder. Choose another --name."]
-        if place.folder.exists() and {entry.name for entry in place.folder.iterdir()} - LEFT_OVER:
+        if place.folder.exists() and not all(LEFT_OVER.fullmatch(entry.name) for entry in place.folder.iterdir()):
             return [f"{place.folder} exists and is not empty. Move it away or choose another --name."]
     base = next(path for path in (home(), *home().parents) if path.exists())
     if not os.access(base, os.W_OK | os.X_OK):

@@ -18,7 +18,9 @@ ENVIRONMENT = {
 
 def clone(place: Installation, url: str) -> bool:
     """Clone the repository; False when the same one is there already. Raises Failure."""
-    _check(url)
+    problem = address_problem(url)
+    if problem is not None:
+        raise Failure(problem, code="invalid_repository")
     if place.repo.exists():
         origin = _git(place, "remote", "get-url", "origin")
         if origin.ok and origin.stdout.strip() == url:
@@ -45,16 +47,17 @@ def clone(place: Installation, url: str) -> bool:
     return True
 
 
-def _check(url: str) -> None:
+def address_problem(url: str) -> str | None:
+    """Why a repository's address is not used; the sentence does not repeat what is secret in it."""
     parts = urlsplit(url) if "://" in url else None
     if parts is not None and (parts.password or (parts.username and parts.scheme in {"http", "https"})):
-        raise Failure(
-            "The address of the repository has a password or token in it, which would show in the process list.",
-            code="secret_in_url",
-            advice=("Use ssh or a git credential helper, and give the address without it.",),
+        return (
+            "The address of the repository has a password or token in it, which would show in the process list. "
+            "Use ssh or a git credential helper, and give the address without it."
         )
     if not url or url.startswith("-") or not url.isprintable():
-        raise Failure(f"{url!r} is not the address of a repository.", code="invalid_repository")
+        return f"{url!r} is not the address of a repository."
+    return None
 
 
 def _git(place: Installation, *arguments: str) -> Finished:
