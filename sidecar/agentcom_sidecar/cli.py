@@ -1,12 +1,10 @@
 """The command line: ``run`` and ``check``; the commands for operators are in `agentcom_sidecar.commands`."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import structlog
 import typer
 
 from agentcom_sidecar import __version__
@@ -17,10 +15,9 @@ from agentcom_sidecar.commands.remove_agent import remove_agent
 from agentcom_sidecar.commands.status import status
 from agentcom_sidecar.commands.submit import submit
 from agentcom_sidecar.config import ConfigError, SidecarConfig, load_config
+from agentcom_sidecar.failure import ExitCode
 from agentcom_sidecar.files import make_private_dir
-from agentcom_sidecar.logs import configure_logging
 from agentcom_sidecar.process import LockedError, take_lock
-from agentcom_sidecar.sidecar import EX_CONFIG, Sidecar
 
 EX_TEMPFAIL = 75
 
@@ -54,6 +51,10 @@ def _root(
 @app.command()
 def run(config: ConfigOption = Path("config.json")) -> None:
     """Run until stopped. Exit codes: 0 stopped, 75 data folder in use, 78 configuration or token refused."""
+    import structlog  # noqa: PLC0415 - the other commands need no log
+
+    from agentcom_sidecar.logs import configure_logging  # noqa: PLC0415
+
     settings, warnings = _load(config)
     try:
         make_private_dir(settings.data_dir)
@@ -69,7 +70,7 @@ def run(config: ConfigOption = Path("config.json")) -> None:
     except LockedError as error:
         _give_up(f"Another sidecar (pid {error.holder or 'unknown'}) already uses {settings.data_dir}.", EX_TEMPFAIL)
     except OSError as error:
-        _give_up(f"A folder or file of the configuration cannot be used: {error}.", EX_CONFIG)
+        _give_up(f"A folder or file of the configuration cannot be used: {error}.", ExitCode.CONFIG)
     for warning in warnings:
         structlog.get_logger().warning("config_doubt", text=warning)
     raise typer.Exit(_serve(settings))
@@ -98,10 +99,14 @@ def main() -> None:
 
 
 def _serve(settings: SidecarConfig) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from agentcom_sidecar.sidecar import Sidecar  # noqa: PLC0415 - the other commands need not load it
+
     try:
         sidecar = Sidecar(settings)
     except OSError as error:
-        _give_up(f"ca_file or data_dir cannot be used: {error}.", EX_CONFIG)
+        _give_up(f"ca_file or data_dir cannot be used: {error}.", ExitCode.CONFIG)
     return asyncio.run(sidecar.run())
 
 
@@ -109,7 +114,7 @@ def _load(path: Path) -> tuple[SidecarConfig, list[str]]:
     try:
         return load_config(path)
     except ConfigError as error:
-        _give_up(str(error), EX_CONFIG)
+        _give_up(str(error), ExitCode.CONFIG)
 
 
 def _give_up(sentence: str, code: int) -> NoReturn:
