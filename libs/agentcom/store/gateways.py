@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from agentcom.errors import GatewayLeaseLost, StoreUnavailable
 from agentcom.settings import TaskLimits
 from agentcom.store.keys import Keys
-from agentcom.store.link import Link, RedisValue
+from agentcom.store.link import LOST_CONNECTION, Link, RedisValue
 from agentcom.store.replies import as_bytes, as_list, as_pairs
 from agentcom.store.scripts import Scripts
 from agentcom.store.tasks import Swept
@@ -110,7 +109,7 @@ class GatewayStore:
                     yield Notice(by_name[message["channel"]], message["data"])
                 elif not subscription.subscribed:
                     raise StoreUnavailable()
-        except (TimeoutError, RedisError, OSError) as error:
+        except LOST_CONNECTION as error:
             raise StoreUnavailable() from error
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]

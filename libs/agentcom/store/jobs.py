@@ -18,10 +18,11 @@ from arq.connections import ArqRedis
 from arq.cron import CronJob
 from arq.worker import Worker
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
+
+from agentcom.store.link import LOST_CONNECTION
 
 #: What a lost or refusing Redis raises out of arq.
-JOBS_REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+JOBS_REDIS_ERRORS = LOST_CONNECTION
 
 
 def _encode(job: dict[str, Any]) -> bytes:

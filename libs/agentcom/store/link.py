@@ -33,6 +33,9 @@ READ_BYTES = 256 * 1024
 MAX_WAITING = 100_000
 RECONNECT_FIRST_S = 0.05
 RECONNECT_LAST_S = 2.0
+#: What a lost connection raises out of redis-py. The RuntimeError is uvloop's, for a write to a connection that broke
+#: since it was last looked at; asyncio's own loop drops such a write and tells the reader.
+LOST_CONNECTION = (TimeoutError, RedisError, OSError, RuntimeError)
 #: Errors of a server that is starting, failing over or was demoted: the same call succeeds elsewhere or later.
 MOVING_ON = ("LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY ")
 
@@ -128,13 +131,14 @@ class Link:
         calls = [call for call in self._unsent if not call.future.done()]
         self._unsent.clear()
         self._inflight.extend(calls)
-        self._writer.write(b"".join([call.packed for call in calls]))
+        with contextlib.suppress(RuntimeError):  # lost: its reader ends in a moment, and the calls are sent again
+            self._writer.write(b"".join([call.packed for call in calls]))
 
     async def _stay_connected(self) -> None:
         while True:
             try:
                 await self._converse(await self._connect())
-            except (TimeoutError, RedisError, OSError, EOFError, hiredis.ProtocolError, _NotNow) as error:
+            except (*LOST_CONNECTION, EOFError, hiredis.ProtocolError, _NotNow) as error:
                 level = log.error if isinstance(error, AuthenticationError) else log.warning
                 level("store_connection_failed", error=str(error) or type(error).__name__)
             except Exception:
@@ -157,7 +161,7 @@ class Link:
             self._writer = None
             self._unsent.extendleft(reversed(self._inflight))
             self._inflight.clear()
-            with contextlib.suppress(RedisError, OSError, asyncio.TimeoutError):
+            with contextlib.suppress(*LOST_CONNECTION):
                 await connection.disconnect(nowait=True)
 
     async def _exchange(self, connection: AbstractConnection) -> None:

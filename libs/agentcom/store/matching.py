@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from agentcom.errors import StoreUnavailable
 from agentcom.settings import TaskLimits
 from agentcom.store.keys import Keys
-from agentcom.store.link import Link
+from agentcom.store.link import LOST_CONNECTION, Link
 from agentcom.store.replies import as_pairs
 from agentcom.store.scripts import Scripts
 
@@ -49,7 +49,7 @@ class MatchStore:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
-        except (TimeoutError, RedisError, OSError) as error:
+        except LOST_CONNECTION as error:
             raise StoreUnavailable() from error
 
     async def read(self, consumer: str) -> list[MatchRequest]:
@@ -63,7 +63,7 @@ class MatchStore:
                 raise
             await self.ensure_group()
             return []
-        except (TimeoutError, RedisError, OSError) as error:
+        except LOST_CONNECTION as error:
             raise StoreUnavailable() from error
         return [_request(entry, fields) for _, entries in streams for entry, fields in entries]
 
@@ -78,7 +78,7 @@ class MatchStore:
                 raise
             await self.ensure_group()
             return []
-        except (TimeoutError, RedisError, OSError) as error:
+        except LOST_CONNECTION as error:
             raise StoreUnavailable() from error
         return [_request(entry, fields) for entry, fields in entries if fields]
 
