@@ -136,6 +136,55 @@ class ConnectionReplaced(AgentComError):
     http_status = 409
 
 
+class UnknownAgent(AgentComError):
+    """There is no agent with this id to send to."""
+
+    code = "unknown_agent"
+    http_status = 404
+
+
+class MessageNotFound(AgentComError):
+    """No message has this id, or it is not yours to see."""
+
+    code = "message_not_found"
+    http_status = 404
+
+
+class MessageIdConflict(AgentComError):
+    """This message id was used before for another message."""
+
+    code = "message_id_conflict"
+    http_status = 409
+
+
+class ChannelNotFound(AgentComError):
+    """No channel has this name, or it is private and you are not a member."""
+
+    code = "channel_not_found"
+    http_status = 404
+
+
+class ChannelExists(AgentComError):
+    """A channel with this name exists already."""
+
+    code = "channel_exists"
+    http_status = 409
+
+
+class NotChannelOwner(AgentComError):
+    """Only the creator of a channel or an admin may do this."""
+
+    code = "not_channel_owner"
+    http_status = 403
+
+
+class TooManyChannels(AgentComError):
+    """There are as many channels, members or subscriptions as there may be."""
+
+    code = "too_many_channels"
+    http_status = 409
+
+
 class StoreUnavailable(AgentComError):
     """The store can't be reached at the moment; try again."""
 

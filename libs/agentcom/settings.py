@@ -59,7 +59,19 @@ class TaskLimits(BaseSettings):
     dead_max_count: int = Field(100_000, ge=0, description="... and at most this many of them.")
 
 
-class Settings(TaskLimits):
+class MailLimits(TaskLimits):
+    """Bounds and retention of messages."""
+
+    mailbox_cap: int = Field(
+        100, ge=1, le=1_000, description="Messages kept for an agent that is away; the oldest is dropped first."
+    )
+    mailbox_ttl_ms: int = Field(7 * DAY, gt=0, description="Unread messages are kept this long.")
+    channel_history_cap: int = Field(200, ge=1, le=10_000, description="Posts kept of each channel.")
+    message_history_cap: int = Field(10_000, ge=1, le=1_000_000, description="Messages kept in history and threads.")
+    max_payload_bytes: int = Field(256 * KIB, gt=0, description="Largest payload of a message, as compact JSON.")
+
+
+class Settings(MailLimits):
     """Everything a service can be told from outside."""
 
     # Where things are.

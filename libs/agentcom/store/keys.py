@@ -33,6 +33,21 @@ tokens                 hash    SHA-256 of a token -> agent, role, prefix, time, 
 violations:<agent>     hash    disconnects for invalid frames and the end of the cooldown; expires
 config                 hash    settings changed at run time
 services               hash    <service>:<instance> -> last progress, as JSON
+mailseq                string  the number given to the latest message: microseconds since 1970, or one more
+mailbox:<agent>        zset    JSON messages that wait for an agent; score: their number
+mailboxes              zset    agents with a mailbox; score: at most the number of its oldest message
+mailcursors            hash    agent -> number up to which broadcasts and posts reached its mailbox or its socket
+broadcasts             stream  <number>-0: messages to everybody, about the newest ``mailbox_cap``
+written                hash    gateway -> number up to which broadcasts and posts were written to all its sockets
+message:<id>           hash    one message and its delivery state; removed with its place in ``messages``
+messages               zset    ids of the newest messages; score: their number
+replies:<id>           zset    ids of the answers to a message that are in ``messages``; score: their number
+channels               zset    channel names, score 0 (lexical order for paging)
+channel:<name>         hash    one channel; ``seq`` counts its posts, ``last`` is the number of the latest
+channellog:<name>      stream  <seq>-0: the newest posts of a channel
+subscribers:<name>     zset    agents that subscribed to a channel; score: the latest message's number by then
+members:<name>         set     agents that may use a private channel
+subscriptions:<agent>  zset    channel names, score 0; true only where ``subscribers`` has the agent, too
 presence, revoked      pub/sub channels: presence events as JSON; agent ids whose tokens were revoked
 =====================  ======  ==========================================================================
 """
@@ -132,6 +147,51 @@ class Keys:
 
     def services(self) -> str:
         return f"{self.root}services"
+
+    def mail_seq(self) -> str:
+        return f"{self.root}mailseq"
+
+    def mailbox(self, agent_id: str) -> str:
+        return f"{self.root}mailbox:{agent_id}"
+
+    def mailboxes(self) -> str:
+        return f"{self.root}mailboxes"
+
+    def mail_cursors(self) -> str:
+        return f"{self.root}mailcursors"
+
+    def broadcasts(self) -> str:
+        return f"{self.root}broadcasts"
+
+    def written(self) -> str:
+        return f"{self.root}written"
+
+    def message(self, message_id: str) -> str:
+        return f"{self.root}message:{message_id}"
+
+    def messages(self) -> str:
+        return f"{self.root}messages"
+
+    def replies(self, message_id: str) -> str:
+        return f"{self.root}replies:{message_id}"
+
+    def channels(self) -> str:
+        return f"{self.root}channels"
+
+    def channel(self, name: str) -> str:
+        return f"{self.root}channel:{name}"
+
+    def channel_log(self, name: str) -> str:
+        return f"{self.root}channellog:{name}"
+
+    def subscribers(self, name: str) -> str:
+        return f"{self.root}subscribers:{name}"
+
+    def members(self, name: str) -> str:
+        return f"{self.root}members:{name}"
+
+    def subscriptions(self, agent_id: str) -> str:
+        return f"{self.root}subscriptions:{agent_id}"
 
     def presence_channel(self) -> str:
         return f"{self.root}presence"

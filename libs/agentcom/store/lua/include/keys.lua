@@ -25,5 +25,20 @@ local function match_key() return root .. 'match' end
 local function tokens_key() return root .. 'tokens' end
 local function agent_tokens_key(id) return root .. 'tokens:' .. id end
 local function violations_key(id) return root .. 'violations:' .. id end
+local function mail_seq_key() return root .. 'mailseq' end
+local function mailbox_key(agent_id) return root .. 'mailbox:' .. agent_id end
+local function mailboxes_key() return root .. 'mailboxes' end
+local function mail_cursors_key() return root .. 'mailcursors' end
+local function broadcasts_key() return root .. 'broadcasts' end
+local function written_key() return root .. 'written' end
+local function message_key(id) return root .. 'message:' .. id end
+local function messages_key() return root .. 'messages' end
+local function replies_key(id) return root .. 'replies:' .. id end
+local function channels_key() return root .. 'channels' end
+local function channel_key(name) return root .. 'channel:' .. name end
+local function channel_log_key(name) return root .. 'channellog:' .. name end
+local function subscribers_key(name) return root .. 'subscribers:' .. name end
+local function members_key(name) return root .. 'members:' .. name end
+local function subscriptions_key(agent_id) return root .. 'subscriptions:' .. agent_id end
 local function presence_channel() return root .. 'presence' end
 local function revoked_channel() return root .. 'revoked' end
