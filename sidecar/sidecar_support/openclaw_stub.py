@@ -155,7 +155,7 @@ def must_find(pattern: str, text: str) -> str:
 def execute(state: Path, options: dict[str, str]) -> int:
     """``openclaw agent exec``."""
     os.chdir(options["--cwd"])
-    end = do_turn(state, Path(options["--message-file"]).read_text())
+    end = do_turn(state, Path(options["--message-file"]).read_bytes().decode())
     ok = end["status"] == "ok"
     answer: dict[str, Any] = {"ok": ok, "status": end["status"], "final": end["terminalReply"]["text"]}
     answer["usage"] = {"input": 5, "output": 2, "total": 7}
