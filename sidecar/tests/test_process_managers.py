@@ -117,6 +117,7 @@ def test_an_interpreter_with_a_space_in_its_path_is_not_taken_for_a_shell_comman
         ({"status": "waiting restart", "exit_code": 70}, ProcessState(status=Status.STARTING, pid=7, exit_code=70)),
         ({"status": "stopped", "exit_code": 0}, ProcessState(status=Status.STOPPED, pid=7, exit_code=0)),
         ({"status": "stopped", "exit_code": 78}, ProcessState(status=Status.FAILED, pid=7, exit_code=78)),
+        ({"status": "waiting restart", "exit_code": 78}, ProcessState(status=Status.FAILED, pid=7, exit_code=78)),
         ({"status": "errored", "restart_time": 50}, ProcessState(status=Status.FAILED, pid=7, restarts=50)),
     ],
 )

@@ -72,8 +72,8 @@ class Pm2:
         if status is Status.RUNNING and not pid:
             status = Status.STARTING
         exit_code = env.get("exit_code")
-        if status is Status.STOPPED and exit_code == TERMINAL_EXIT:
-            status = Status.FAILED
+        if exit_code == TERMINAL_EXIT and status is not Status.RUNNING:
+            status = Status.FAILED  # pm2 may call it "waiting restart", but does not start it again.
         restarts = env.get("restart_time")
         return ProcessState(
             status=status,
