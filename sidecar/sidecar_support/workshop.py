@@ -31,9 +31,10 @@ GIT_STUB = """\
 #!/bin/sh
 # The real git, which can be made to wait before and after each of its commands.
 wait_at() {{ : > "{state}/at-$1"; while [ -e "{state}/gate-$1" ]; do sleep 0.02; done; }}
-wait_at "before-$1"
+case "$1" in worktree) name="$1-$2" ;; *) name="$1" ;; esac
+wait_at "before-$name"
 "{git}" "$@"; code=$?
-wait_at "after-$1"
+wait_at "after-$name"
 exit $code
 """
 
