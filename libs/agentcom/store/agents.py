@@ -17,7 +17,7 @@ from agentcom.errors import (
     InvalidToken,
     TokenAgentMismatch,
 )
-from agentcom.settings import TaskLimits
+from agentcom.settings import MailLimits
 from agentcom.store.keys import Keys
 from agentcom.store.link import Link, RedisValue
 from agentcom.store.replies import as_bytes, as_int, as_list
@@ -54,10 +54,14 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Frames to write after ``identified``: an unaccepted assignment, a cancel that may not have arrived."""
+    """Frames to write after ``identified``: an unaccepted assignment, a cancel that may not have arrived.
+
+    ``mail_seq`` is the number of the latest message: up to it the mailbox has what the agent missed.
+    """
 
     assign_frame: bytes | None
     cancel_frame: bytes | None
+    mail_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class AgentPage:
 class AgentStore:
     """Every transition of an agent."""
 
-    def __init__(self, scripts: Scripts, link: Link, keys: Keys, limits: TaskLimits) -> None:
+    def __init__(self, scripts: Scripts, link: Link, keys: Keys, limits: MailLimits) -> None:
         self._scripts = scripts
         self._link = link
         self._keys = keys
@@ -96,6 +100,7 @@ class AgentStore:
             capabilities_sent=orjson.dumps(list(connection.capabilities)),
             features=" ".join(connection.features),
             progress_timeout_ms=self._limits.progress_timeout_ms,
+            mailbox_cap=self._limits.mailbox_cap,
         )
         match reply.code:
             case "COOLDOWN":
@@ -106,16 +111,22 @@ class AgentStore:
                 raise TokenAgentMismatch()
             case "GATEWAY_LEASE_LOST":
                 raise GatewayLeaseLost()
-        return Resumption(assign_frame=reply.raw(0) or None, cancel_frame=reply.raw(1) or None)
+        return Resumption(
+            assign_frame=reply.raw(0) or None, cancel_frame=reply.raw(1) or None, mail_seq=reply.number(2)
+        )
 
-    async def disconnect(self, agent_id: str, *, conn: str, reason: str) -> bool:
-        """The connection is gone. False if the agent was on a newer one already."""
+    async def disconnect(self, agent_id: str, *, conn: str, reason: str, written: int | None = None) -> bool:
+        """The connection is gone. False if the agent was on a newer one already.
+
+        ``written``: all mail up to this number was written to the socket.
+        """
         reply = await self._scripts.call(
             "agent/disconnect",
             agent_id=agent_id,
             conn=conn,
             reason=reason,
             grace_ms=self._limits.disconnect_grace_ms,
+            written="" if written is None else written,
         )
         return reply.code == "OK"
 

@@ -1,12 +1,13 @@
 #!lua
 -- agent/connect: offline -> idle, or back to the task it holds. A connection the agent has elsewhere is closed: the
 -- newest wins.
--- ARGV: agent_id conn gateway token_digest name status capabilities capabilities_sent features progress_timeout_ms
--- RETURNS: OK {assign_frame cancel_frame} | COOLDOWN {remaining_ms} | INVALID_TOKEN | TOKEN_AGENT_MISMATCH | GATEWAY_LEASE_LOST
+-- ARGV: agent_id conn gateway token_digest name status capabilities capabilities_sent features progress_timeout_ms mailbox_cap
+-- RETURNS: OK {assign_frame cancel_frame mail_seq} | COOLDOWN {remaining_ms} | INVALID_TOKEN | TOKEN_AGENT_MISMATCH | GATEWAY_LEASE_LOST
 -- EVENTS: agent_joined
--- INCLUDE: keys clock events sets queue agent_state match presence
+-- INCLUDE: keys clock events sets queue agent_state match mail mail_sync presence
 -- assign_frame: an assignment the agent has not accepted, to be pushed again; cancel_frame: a cancel it may not have
--- seen; '' if none. capabilities is the joined set, capabilities_sent the JSON list as the client sent it.
+-- seen; '' if none. mail_seq is the number of the latest message: what the agent missed up to it is in its mailbox, what
+-- comes after it is pushed. capabilities is the joined set, capabilities_sent the JSON list as the client sent it.
 -- The time to accept runs on while an agent comes and goes: one that dies of its task again and again loses it.
 
 local lease = redis.call('ZSCORE', gateways_key(), gateway)
@@ -18,15 +19,19 @@ if not holder then return {'INVALID_TOKEN'} end
 if cjson.decode(holder).agent_id ~= agent_id then return {'TOKEN_AGENT_MISMATCH'} end
 
 local key = agent_key(agent_id)
-local before = redis.call('HMGET', key, 'state', 'capabilities', 'gateway', 'conn', 'task', 'generation', 'unresponsive')
+local before = redis.call('HMGET', key, 'state', 'capabilities', 'gateway', 'conn', 'task', 'generation', 'unresponsive',
+  'mail_seq')
 if before[4] and before[4] ~= conn then
   push_close(before[3], before[4], 4500, 'replaced by a newer connection of the same agent')
 end
-if before[4] then detach(agent_id, before[1], before[2] or '', before[3]) end
+if before[4] then
+  detach(agent_id, before[1], before[2] or '', before[3])
+  end_of_mail(agent_id, before[3], before[8], nil)
+end
 redis.call('ZREM', due_key('grace'), agent_id)
 redis.call('HSET', key, 'agent_id', agent_id, 'conn', conn, 'gateway', gateway, 'capabilities', capabilities,
   'capabilities_sent', capabilities_sent, 'features', features, 'connected_at', now, 'token', token_digest)
-redis.call('HDEL', key, 'name', 'status', 'rejections')
+redis.call('HDEL', key, 'name', 'status', 'rejections', 'mail_seq')
 if name ~= '' then redis.call('HSET', key, 'name', name) end
 if status ~= '' then redis.call('HSET', key, 'status', status) end
 redis.call('ZADD', agents_key(), 0, agent_id)
@@ -34,6 +39,13 @@ redis.call('ZADD', seen_key(), now, agent_id)
 redis.call('SADD', gateway_agents_key(gateway), agent_id)
 count_capabilities(capabilities, 1)
 emit('agent_joined', 'agent_id', agent_id, 'gateway', gateway)
+
+local channels = subscribed_channels(agent_id)
+local mail_seq = sync_mail(agent_id, channels, tonumber(mailbox_cap))
+if mail_seq > 0 then redis.call('HSET', key, 'mail_seq', digits(mail_seq)) end
+for _, channel in ipairs(channels) do
+  redis.call('XADD', outbox_key(gateway), '*', 'conn', conn, 'kind', 'listen', 'channel', channel.name)
+end
 
 local assignment, cancellation = '', ''
 local task_id = before[5]
@@ -52,4 +64,4 @@ else
   request_match('agent', agent_id)
 end
 publish_presence('agent_joined', agent_id, describe_agent(agent_id))
-return {'OK', assignment, cancellation}
+return {'OK', assignment, cancellation, digits(mail_seq)}

@@ -4,7 +4,7 @@
 -- ARGV: grace_ms limit
 -- RETURNS: OK {served more}
 -- EVENTS: agent_left
--- INCLUDE: keys clock events sets agent_state presence
+-- INCLUDE: keys clock events sets agent_state mail mail_sync presence
 
 local lapsed = redis.call('ZRANGEBYSCORE', gateways_key(), '-inf', now, 'LIMIT', 0, 1)[1]
 if not lapsed then return {'OK', 0, 0} end
@@ -19,5 +19,6 @@ end
 if redis.call('EXISTS', gateway_agents_key(lapsed)) == 0 then
   redis.call('ZREM', gateways_key(), lapsed)
   redis.call('UNLINK', outbox_key(lapsed))
+  redis.call('HDEL', written_key(), lapsed)
 end
 return {'OK', #agents, 1}

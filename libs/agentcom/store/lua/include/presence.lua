@@ -1,4 +1,4 @@
--- Coming and going of agents. Needs keys clock events sets agent_state.
+-- Coming and going of agents. Needs keys clock events sets agent_state mail mail_sync.
 
 -- Takes a connected agent off its connection: out of the lists, and out of the idle sets if it waited for work.
 local function detach(agent_id, state, capabilities, gateway)
@@ -9,14 +9,17 @@ local function detach(agent_id, state, capabilities, gateway)
 end
 
 -- A connected agent is gone. Without a task it is forgotten; with one it has grace_ms to come back and carry on.
-local function disconnect(agent_id, reason, grace_ms)
-  local agent = redis.call('HMGET', agent_key(agent_id), 'state', 'capabilities', 'gateway', 'task', 'connected_at')
+-- written is the number up to which all mail was written to its socket, nil if nobody knows.
+local function disconnect(agent_id, reason, grace_ms, written)
+  local agent = redis.call('HMGET', agent_key(agent_id), 'state', 'capabilities', 'gateway', 'task', 'connected_at',
+    'mail_seq')
   detach(agent_id, agent[1], agent[2] or '', agent[3])
+  end_of_mail(agent_id, agent[3], agent[6], written)
   redis.call('ZREM', agents_key(), agent_id)
   redis.call('ZREM', seen_key(), agent_id)
   if agent[4] then
     redis.call('HSET', agent_key(agent_id), 'state', 'offline', 'last_state_change', now)
-    redis.call('HDEL', agent_key(agent_id), 'gateway', 'conn')
+    redis.call('HDEL', agent_key(agent_id), 'gateway', 'conn', 'mail_seq')
     redis.call('ZADD', due_key('grace'), now + grace_ms, agent_id)
   else
     redis.call('DEL', agent_key(agent_id))
