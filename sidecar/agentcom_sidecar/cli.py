@@ -10,8 +10,10 @@ import typer
 from agentcom_sidecar import __version__
 from agentcom_sidecar.commands.add_agent import add_agent
 from agentcom_sidecar.commands.doctor import doctor
+from agentcom_sidecar.commands.git import git
 from agentcom_sidecar.commands.logs import logs
 from agentcom_sidecar.commands.remove_agent import remove_agent
+from agentcom_sidecar.commands.skill import skill
 from agentcom_sidecar.commands.status import status
 from agentcom_sidecar.commands.submit import submit
 from agentcom_sidecar.config import ConfigError, SidecarConfig, load_config
@@ -91,6 +93,8 @@ app.command("submit")(submit)
 app.command("status")(status)
 app.command("logs")(logs)
 app.command("doctor")(doctor)
+app.command("skill")(skill)
+app.command("git")(git)
 
 
 def main() -> None:

@@ -80,6 +80,20 @@ async def start(config: SidecarConfig, task: Task) -> Workspace:
     return replace(workspace, warning=warning)
 
 
+async def find(config: SidecarConfig, task: Task) -> Workspace:
+    """The working tree that a task has already. Raises GitError."""
+    git = repository(config.repo_dir, secrets=config.secrets)
+    base = await base_branch(git, config.base_branch)
+    name = branch_name(config.agent_id, task.task_id, task.description)
+    for attempt in range(1, MAX_ATTEMPTS):
+        folder = config.worktrees / numbered(task.task_id, attempt)
+        if not folder.exists():
+            break
+        if await _is_working_tree(git, folder):
+            return await _describe(git.at(folder), branch=name, base=base, resumed=True)
+    raise GitError("not_started", f"there is no working tree for task {task.task_id}")
+
+
 async def unsaved(git: Git) -> Unsaved:
     """What is not on origin yet, by what this repository knows of origin."""
     commits = await git.count("HEAD", "--not", "--remotes=origin")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,35 @@ async def test_push_gives_up_a_passing_failure_only_after_trying_again(
     await asyncio.sleep(0.1)
     away.rename(workshop.origin)
     assert await pushing == workspace.branch
+
+
+# ---- step by step, for scripts
+
+
+async def test_steps_from_the_command_line(workshop: Workshop, tmp_path: Path) -> None:
+    values = {"agent_id": "w1", "token": "t" * 64, "hub_url": "ws://127.0.0.1:4000/ws", "repo_dir": "workshop/clone"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+
+    def step(command: str, config: str = "config.json", **arguments: Any) -> tuple[int, dict[str, Any]]:
+        argv = [sys.executable, "-m", "agentcom_sidecar", "git", command, json.dumps(arguments)]
+        done = subprocess.run([*argv, "--config", str(tmp_path / config)], capture_output=True, text=True, check=False)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return done.returncode, answer
+
+    code, begun = await asyncio.to_thread(step, "start-task", task_id="task-1", description="Fix it")
+    assert (code, begun["status"], begun["branch"]) == (0, "ok", "w1/task-1-fix-it")
+    workshop.commit(Path(begun["repo_dir"]), "new.txt", "x")
+    code, state = await asyncio.to_thread(step, "status", task_id="task-1")
+    assert (state["commits_ahead"], state["is_clean"], state["non_conventional_commits"]) == (1, True, [])
+    code, done = await asyncio.to_thread(step, "submit", task_id="task-1", task={"description": "Fix it"})
+    assert (code, done["pr_url"], done["branch"]) == (0, "https://forge.example/pull/1", "w1/task-1-fix-it")
+    for command, config, error in (
+        ("start-task", "config.json", "missing_args"),
+        ("fly", "config.json", "unknown_command"),
+        ("submit", "none.json", "config_not_found"),
+    ):
+        code, refused = await asyncio.to_thread(step, command, config, task_id="task-2")
+        assert (code, refused["status"], refused["error"]) == (1, "error", error)
 
 
 # ---- the whole way
