@@ -58,7 +58,7 @@ class NotOwner(AgentComError):
 
 
 class NotSubmitter(AgentComError):
-    """Only the submitter of a task or an admin may do this."""
+    """Only the submitter of a task, an operator or an admin may do this."""
 
     code = "not_submitter"
     http_status = 403
@@ -134,6 +134,14 @@ class ConnectionReplaced(AgentComError):
 
     code = "connection_replaced"
     http_status = 409
+
+
+class RateLimited(AgentComError):
+    """Too many requests: wait before the next one."""
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
 
 
 class UnknownAgent(AgentComError):

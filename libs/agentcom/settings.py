@@ -114,9 +114,21 @@ class Settings(MailLimits):
         validation_alias=AliasChoices("AGENTCOM_VAPID_PRIVATE_KEY", "VAPID_PRIVATE_KEY"),
         description="Private key of Web Push notifications.",
     )
+    public_reads: bool = Field(
+        False, description="Whether reads of agents, channels and counters need no token when not on loopback."
+    )
+    trusted_proxies: str = Field(
+        "", description="Comma-separated addresses or networks of proxies whose X-Forwarded-For is believed."
+    )
     auth_cache_ttl_ms: int = Field(30 * SECOND, ge=0, description="A verified token is remembered this long.")
 
-    # Limits of the edges.
+    # Limits of the edges. A rate is the number of requests a minute of one agent (or one address, on open routes),
+    # and as many may come at once.
+    rate_light: int = Field(1_200, ge=0, le=100_000, description="Cheap reads a minute; 0: no limit.")
+    rate_normal: int = Field(600, ge=0, le=100_000, description="Ordinary requests a minute; 0: no limit.")
+    rate_heavy: int = Field(
+        100, ge=0, le=100_000, description="Submissions and other heavy requests a minute; 0: no limit."
+    )
     max_body_bytes: int = Field(8_000_000, gt=0, description="Largest HTTP request body.")
     max_frame_bytes: int = Field(1 * MIB, gt=0, description="Largest WebSocket frame from an agent.")
     max_metadata_bytes: int = Field(256 * KIB, gt=0, description="Largest metadata of a task, as compact JSON.")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
+
+from services.runtime import StartupError
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: A host name, an IPv4 address or an IPv6 address in brackets, and perhaps a port.
 _HOST: Final = re.compile(
@@ -69,6 +75,55 @@ def is_local(scope: Scope, headers: dict[bytes, bytes]) -> bool:
         return True
     parsed = parse_host(host.decode("latin-1"))
     return parsed is not None and is_loopback_name(parsed[0])
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Networks of a comma-separated list; a single address is a network of one. Raises StartupError."""
+    found: list[Network] = []
+    for entry in text.split(","):
+        if name := entry.strip():
+            try:
+                found.append(ipaddress.ip_network(name, strict=False))
+            except ValueError as error:
+                raise StartupError(f"AGENTCOM_TRUSTED_PROXIES: {name!r} is no address or network.") from error
+    return tuple(found)
+
+
+def client_address(scope: Scope, headers: Sequence[tuple[bytes, bytes]], *, trusted: Sequence[Network]) -> str | None:
+    """The address that a request comes from; None if the server knows none.
+
+    X-Forwarded-For counts only as far as trusted proxies wrote it: read from its end, the first address that is not one
+    of theirs is the client's. What stands before that one may be made up.
+    """
+    client = scope.get("client")
+    address = _address(client[0]) if client else None
+    if address is None or not _is_in(address, trusted):
+        return None if address is None else str(address)
+    hops = [
+        part for name, value in headers if name == b"x-forwarded-for" for part in value.decode("latin-1").split(",")
+    ]
+    for hop in reversed(hops):
+        found = _address(hop.strip())
+        if found is None:
+            break
+        address = found
+        if not _is_in(found, trusted):
+            break
+    return str(address)
+
+
+def _address(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def hub_urls(scope: Scope, headers: dict[bytes, bytes], *, public_url: str | None) -> HubUrls:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import structlog
 from starlette.routing import BaseRoute, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from agentcom.settings import Settings
 from agentcom.store.store import Store
-from services.api.addresses import is_base_url
+from services.api.addresses import is_base_url, parse_networks
 from services.api.auth import Authenticator, Gate, authenticator_for
 from services.api.errors import RouteNotFound
+from services.api.limits import RequestLimits
 from services.api.middleware import Edge
 from services.api.routes.agents import AgentRoutes
+from services.api.routes.audit import AuditRoutes
 from services.api.routes.health import HealthRoutes
 from services.api.routes.onboarding import OnboardingRoutes
 from services.api.routes.tasks import TaskRoutes
@@ -30,7 +32,7 @@ def create_app(
     *,
     authenticator: Authenticator | None = None,
     more_routes: Sequence[BaseRoute] = (),
-) -> ASGIApp:
+) -> Edge:
     """The API on an opened store.
 
     ``authenticator`` is shared with a RevocationListener, which lets it remember tokens; one without asks the store
@@ -40,12 +42,18 @@ def create_app(
     """
     if settings.public_url and not is_base_url(settings.public_url):
         raise StartupError("AGENTCOM_PUBLIC_URL must be an http or https URL without query or fragment.")
-    gate = Gate(authenticator or authenticator_for(store.tokens, settings), settings)
+    gate = Gate(
+        authenticator or authenticator_for(store.tokens, settings),
+        settings,
+        limits=RequestLimits(store.rate_limits, trusted_proxies=parse_networks(settings.trusted_proxies)),
+        admin_log=store.admin_log,
+    )
     resources = (
         TaskRoutes(store, settings),
         AgentRoutes(store, settings),
         OnboardingRoutes(store, settings),
         TokenRoutes(store, settings),
+        AuditRoutes(store, settings),
         HealthRoutes(store, settings),
     )
     routes: list[BaseRoute] = [endpoint for resource in resources for endpoint in resource.endpoints(gate)]

@@ -12,10 +12,12 @@ import structlog
 
 from agentcom.errors import StoreUnavailable
 from agentcom.settings import SECOND, Settings
+from agentcom.store.admin_log import AdminLog
 from agentcom.store.gateways import GatewayStore
 from agentcom.store.tokens import Principal, TokenStore, digest
 from services.api.addresses import is_local
-from services.api.errors import AdminOnly, Unauthorized
+from services.api.errors import AdminOnly, OperatorOnly, Unauthorized
+from services.api.limits import RequestLimits
 from services.api.request import ApiRequest
 from services.runtime import BaseComponent, pause
 from services.stores import Outage
@@ -32,8 +34,9 @@ class Access(Enum):
     """Who may use a route."""
 
     OPEN = auto()  #: everybody
-    LOCAL = auto()  #: everybody while the hub listens on loopback, else any token
+    LOCAL = auto()  #: everybody while the hub listens on loopback or reads are public, else any token
     TOKEN = auto()  #: any token
+    OPERATOR = auto()  #: the token of an operator or admin
     ADMIN = auto()  #: the token of an admin
 
 
@@ -134,19 +137,32 @@ class RevocationListener(BaseComponent):
 class Gate:
     """Lets requests in by their route's :class:`Access`."""
 
-    def __init__(self, authenticator: Authenticator, settings: Settings) -> None:
+    def __init__(
+        self, authenticator: Authenticator, settings: Settings, *, limits: RequestLimits, admin_log: AdminLog
+    ) -> None:
+        self.limits = limits
+        self.admin_log = admin_log
         self._authenticator = authenticator
         self._open_locally = settings.listens_on_loopback
+        self._public_reads = settings.public_reads
 
     async def admit(self, request: ApiRequest, access: Access) -> Principal | None:
-        """Who asks, or None if the route does not need to know. Raises Unauthorized or AdminOnly."""
-        if access is Access.OPEN or (access is Access.LOCAL and self.is_local(request)):
-            return None
+        """Who asks, or None if the route does not need to know. Raises Unauthorized, OperatorOnly or AdminOnly."""
+        match access:
+            case Access.OPEN:
+                return None
+            case Access.LOCAL if self._public_reads or self.is_local(request):
+                return None
         principal = await self.identify(request)
         if principal is None:
             raise Unauthorized
-        if access is Access.ADMIN and not principal.is_admin:
-            raise AdminOnly
+        match access:
+            case Access.LOCAL | Access.TOKEN:
+                return principal
+            case Access.OPERATOR if not principal.is_operator:
+                raise OperatorOnly
+            case Access.ADMIN if not principal.is_admin:
+                raise AdminOnly
         return principal
 
     async def identify(self, request: ApiRequest) -> Principal | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentcom.errors import AgentComError
+from agentcom.errors import AgentComError, RateLimited
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -105,6 +105,13 @@ class AdminOnly(HttpError):
     http_status = 403
 
 
+class OperatorOnly(HttpError):
+    """Only the token of an operator or admin may do this."""
+
+    code = "operator_only"
+    http_status = 403
+
+
 class EnrolmentKeyRequired(HttpError):
     """Registering needs the enrolment key, in the header X-Enrolment-Key or the field enrolment_key."""
 
@@ -156,6 +163,10 @@ def error_body(error: AgentComError) -> dict[str, object]:
 def error_headers(error: AgentComError) -> Headers:
     """The headers that go with an error's status."""
     headers: Headers = error.headers if isinstance(error, HttpError) else ()
+    if isinstance(error, RateLimited):
+        wait_ms = error.details.get("retry_after_ms")
+        seconds = max(1, wait_ms // 1_000) if isinstance(wait_ms, int) else RETRY_AFTER_S
+        headers = (*headers, (b"retry-after", str(seconds).encode()))
     if error.http_status == 503:
         headers = (*headers, (b"retry-after", str(RETRY_AFTER_S).encode()))
     return headers

@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 import structlog
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentcom.errors import AgentComError
@@ -31,8 +32,9 @@ _count: Final = itertools.count(1)
 class Edge:
     """Wraps the router. Whatever goes wrong inside, the client gets a status, a JSON body and a request id."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, router: Router) -> None:
+        self.routes = router.routes
+        self._app: ASGIApp = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -48,7 +50,7 @@ class Edge:
         started = time.perf_counter()
         request_id = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        scope = {**scope, "path": _path(scope), "root_path": ""}
+        scope = {**scope, "path": _path(scope), "root_path": "", "agentcom.request_id": request_id}
         status = 0
 
         async def send_with_headers(message: Message) -> None:

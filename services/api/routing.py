@@ -9,9 +9,11 @@ from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Receive, Scope, Send
 
 from services.api.answer import Answer
+from services.api.audit import admin_action
 from services.api.auth import Access, Gate
 from services.api.errors import CLOSE, HttpError
 from services.api.json_body import discard_body, parse_body, read_body
+from services.api.limits import TIERS
 from services.api.request import ApiRequest
 
 Handler = Callable[[ApiRequest], Awaitable[Answer]]
@@ -19,6 +21,7 @@ Handler = Callable[[ApiRequest], Awaitable[Answer]]
 #: Larger bodies are read only once their sender is known.
 _ANONYMOUS_BODY: Final = 64 * 1024
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_PRIVILEGED: Final = frozenset({Access.OPERATOR, Access.ADMIN})
 
 
 class Endpoint(BaseRoute):
@@ -28,11 +31,22 @@ class Endpoint(BaseRoute):
     """
 
     def __init__(
-        self, method: str, path: str, handler: Handler, *, gate: Gate, access: Access, max_body_bytes: int
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        gate: Gate,
+        access: Access,
+        max_body_bytes: int,
+        audited: bool | None = None,
     ) -> None:
+        """``audited``: whether what is done here is kept in the admin log; by default all that operators change."""
         self.method = method
         self.path = path
         self.access = access
+        self.tier = TIERS.get((method, path))
+        self.audited = (access in _PRIVILEGED and method in _WITH_BODY) if audited is None else audited
         self._handler = handler
         self._gate = gate
         self._max_body_bytes = max_body_bytes
@@ -63,7 +77,9 @@ class Endpoint(BaseRoute):
             request.principal = await self._gate.admit(request, self.access)
         if request.principal is not None:
             scope["agentcom.agent_id"] = request.principal.agent_id
-        answer = await self._handler(request)
+        answer = await self._gate.limits.serve(request, self.tier, lambda: self._handler(request))
+        if self.audited:
+            await self._gate.admin_log.record(admin_action(request, f"{self.method} {self.path}"))
         await answer.send(send, accept_encoding=headers.get(b"accept-encoding", b""))
 
     async def _admit_before_body(self, request: ApiRequest, receive: Receive) -> None:

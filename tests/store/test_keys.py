@@ -21,7 +21,7 @@ FUNCTIONS = [
     for name, parameters in re.findall(r"^local function (\w+)\(([^)]*)\)", INCLUDE, re.MULTILINE)
 ]
 #: Used by Python alone.
-PYTHON_ONLY = {"root", "clock_shift", "config", "services"}
+PYTHON_ONLY = {"root", "clock_shift", "services"}
 #: Names as they may come from outside, some of them mean.
 NAMES = ["a1", "x:history", "x:tokens", "{other}", "é 🙂", "a\x1fb", ""]
 

@@ -219,6 +219,10 @@ class HubProcesses:
             "AGENTCOM_DATA_DIR": str(self.folder),
             "AGENTCOM_ADMIN_TOKEN": self.admin_token,
             "AGENTCOM_LOG_FORMAT": "json",
+            # Loads are made by one or two identities; tests of the limits set their own.
+            "AGENTCOM_RATE_LIGHT": "0",
+            "AGENTCOM_RATE_NORMAL": "0",
+            "AGENTCOM_RATE_HEAVY": "0",
             **self._settings,
         }
 

@@ -33,6 +33,14 @@ tokens                 hash    SHA-256 of a token -> agent, role, prefix, time, 
 violations:<agent>     hash    disconnects for invalid frames and the end of the cooldown; expires
 config                 hash    settings changed at run time
 services               hash    <service>:<instance> -> last progress, as JSON
+adminlog               stream  what operators and admins did, about the newest 10,000
+rate:<lane>:<tier>:<i>  hash    token bucket of an identity, see include/rate.lua; expires when it is full again
+rateviol:<identity>    hash    denials within a minute of the first; expires
+ratelimited            zset    identities that were denied within the hour; score: ms of the last denial
+raterules              hash    identity -> tier -> [capacity, rate] in millionths, as JSON
+rateexempt             zset    identities without limits; score: ms of when they were listed
+stats:<hour>           hash    counters of one hour since the epoch, see include/stats.lua; expires after 25 hours
+agents:known           zset    agents that connected within 30 days; score: ms of the last connect or leave
 mailseq                string  the number given to the latest message: microseconds since 1970, or one more
 mailbox:<agent>        zset    JSON messages that wait for an agent; score: their number
 mailboxes              zset    agents with a mailbox; score: at most the number of its oldest message
@@ -49,6 +57,7 @@ subscribers:<name>     zset    agents that subscribed to a channel; score: the l
 members:<name>         set     agents that may use a private channel
 subscriptions:<agent>  zset    channel names, score 0; true only where ``subscribers`` has the agent, too
 presence, revoked      pub/sub channels: presence events as JSON; agent ids whose tokens were revoked
+configured             pub/sub channel: names of settings that changed at run time
 =====================  ======  ==========================================================================
 """
 
@@ -147,6 +156,33 @@ class Keys:
 
     def services(self) -> str:
         return f"{self.root}services"
+
+    def admin_log(self) -> str:
+        return f"{self.root}adminlog"
+
+    def bucket(self, lane: str, tier: str, identity: str) -> str:
+        return f"{self.root}rate:{lane}:{tier}:{identity}"
+
+    def rate_violations(self, identity: str) -> str:
+        return f"{self.root}rateviol:{identity}"
+
+    def rate_limited(self) -> str:
+        return f"{self.root}ratelimited"
+
+    def rate_rules(self) -> str:
+        return f"{self.root}raterules"
+
+    def rate_exempt(self) -> str:
+        return f"{self.root}rateexempt"
+
+    def stats(self, hour: str) -> str:
+        return f"{self.root}stats:{hour}"
+
+    def known_agents(self) -> str:
+        return f"{self.root}agents:known"
+
+    def config_channel(self) -> str:
+        return f"{self.root}configured"
 
     def mail_seq(self) -> str:
         return f"{self.root}mailseq"

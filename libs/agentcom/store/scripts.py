@@ -17,12 +17,17 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import TypeAlias
 
+from agentcom.store.guard import claim
 from agentcom.store.link import CommandError, Link, RedisValue
 from agentcom.store.linker import link
 from agentcom.store.replies import as_bytes, as_int, as_list
 
 HEADER_FIELD = re.compile(r"^-- (ARGV|ITEMS|RETURNS|EVENTS|INCLUDE): (.*)$")
 RETURN_CODE = re.compile(r"(?:^|\|)\s*([A-Z_]+)")
+
+#: What a guarded variant needs besides the script's own includes, in order, and its first arguments.
+GUARD_INCLUDES = ("keys", "clock", "stats", "rate")
+GUARD_ARGUMENTS = 5
 
 Argument: TypeAlias = str | bytes | int | float
 
@@ -39,10 +44,15 @@ class Script:
     events: tuple[str, ...]
     includes: tuple[str, ...]
     source: str
+    guarded_source: str
 
     @property
     def sha(self) -> str:
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        return _sha(self.source)
+
+    @property
+    def guarded_sha(self) -> str:
+        return _sha(self.guarded_source)
 
     def bind(
         self, arguments: Mapping[str, Argument], *, items: Sequence[Mapping[str, Argument]], rest: Sequence[Argument]
@@ -79,6 +89,10 @@ class Reply:
         return as_bytes(self.fields[index])
 
 
+def _sha(source: str) -> str:
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
 def _lua(folder: Traversable, name: str) -> str:
     return folder.joinpath(*f"{name}.lua".split("/")).read_text(encoding="utf-8")
 
@@ -87,9 +101,10 @@ def _header(source: str) -> dict[str, str]:
     return {match[1]: match[2].strip() for line in source.splitlines() if (match := HEADER_FIELD.match(line))}
 
 
-def _prelude(arguments: Sequence[str], rest: str | None, item_fields: Sequence[str]) -> str:
-    lines = [f"local {name} = ARGV[{index}]" for index, name in enumerate(arguments, start=1)]
-    after = len(arguments) + 1
+def _prelude(arguments: Sequence[str], rest: str | None, item_fields: Sequence[str], *, skip: int = 0) -> str:
+    """Binds the names of the header; ``skip`` arguments come before them."""
+    lines = [f"local {name} = ARGV[{index}]" for index, name in enumerate(arguments, start=1 + skip)]
+    after = len(arguments) + 1 + skip
     if rest:
         lines += [f"local {rest} = {{}}", f"for i = {after}, #ARGV do {rest}[#{rest} + 1] = ARGV[i] end"]
     if item_fields:
@@ -113,10 +128,14 @@ def parse(name: str, *, shifted_clock: bool = False) -> Script:
     rest = names.pop()[:-3] if names and names[-1].endswith("...") else None
     item_fields = tuple(header.get("ITEMS", "").split())
     includes = tuple(header.get("INCLUDE", "").split())
-    pieces = [
-        _lua(folder, f"include/{'clock_shifted' if piece == 'clock' and shifted_clock else piece}")
-        for piece in includes
-    ]
+
+    def pieces(wanted: Sequence[str]) -> list[str]:
+        return [
+            _lua(folder, f"include/{'clock_shifted' if name == 'clock' and shifted_clock else name}") for name in wanted
+        ]
+
+    guarded_includes = (*GUARD_INCLUDES, *(piece for piece in includes if piece not in GUARD_INCLUDES))
+    guarded_body = _guarded("\n".join([_prelude(names, rest, item_fields, skip=GUARD_ARGUMENTS), body]))
     return Script(
         name=name,
         arguments=tuple(names),
@@ -125,8 +144,21 @@ def parse(name: str, *, shifted_clock: bool = False) -> Script:
         returns=frozenset(RETURN_CODE.findall(header.get("RETURNS", ""))),
         events=tuple(header.get("EVENTS", "").split()),
         includes=includes,
-        source="\n".join([shebang, link(pieces, "\n".join([_prelude(names, rest, item_fields), body]))]),
+        source="\n".join([shebang, link(pieces(includes), "\n".join([_prelude(names, rest, item_fields), body]))]),
+        guarded_source="\n".join(
+            [shebang.replace("no-writes", "allow-oom"), link(pieces(guarded_includes), guarded_body)]
+        ),
     )
+
+
+def _guarded(body: str) -> str:
+    """The same work behind a token bucket: without a token nothing of it is done."""
+    return f"""local function run()
+{body}
+end
+local verdict, left, limit = take_token(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+if verdict == 'deny' then return {{verdict, left, limit}} end
+return {{verdict, left, limit, run()}}"""
 
 
 def names() -> list[str]:
@@ -155,6 +187,7 @@ class Scripts:
         self._root = root
         self._scripts = load_all(shifted_clock=shifted_clock)
         self._shas = {name: script.sha for name, script in self._scripts.items()}
+        self._guarded_shas = {name: script.guarded_sha for name, script in self._scripts.items()}
 
     async def call(
         self,
@@ -173,22 +206,37 @@ class Scripts:
             No answer came in time; the script may or may not have run, and may be called again.
         StoreFull
             Redis is out of memory and the script may not add to it.
+        RateLimited
+            The request's guard has no token left; the script did nothing.
         """
         script = self._scripts[name]
         bound = script.bind(arguments, items=items, rest=rest)
-        try:
-            reply = await self._link.call("EVALSHA", self._shas[name], 1, self._root, *bound)
-        except CommandError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            reply = await self._link.call("EVAL", script.source, 1, self._root, *bound)
+        guard = claim()
+        if guard is None:
+            reply = await self._run(self._shas[name], script.source, bound)
+        else:
+            guarded = as_list(
+                await self._run(self._guarded_shas[name], script.guarded_source, [*guard.arguments, *bound])
+            )
+            guard.settle(as_bytes(guarded[0]).decode(), left=as_int(guarded[1]), limit=as_int(guarded[2]))
+            reply = guarded[3]
         code_name, *fields = as_list(reply)
         code = as_bytes(code_name).decode()
         if code not in script.returns:
             raise ValueError(f"{name} answered {code}, which its header does not name")
         return Reply(code, fields)
 
+    async def _run(self, sha: str, source: str, bound: Sequence[Argument]) -> RedisValue:
+        try:
+            return await self._link.call("EVALSHA", sha, 1, self._root, *bound)
+        except CommandError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            return await self._link.call("EVAL", source, 1, self._root, *bound)
+
 
 def greeting(*, shifted_clock: bool = False) -> list[tuple[bytes, ...]]:
     """What a new connection sends first, so that EVALSHA finds every script."""
-    return [(b"SCRIPT", b"LOAD", script.source.encode()) for script in load_all(shifted_clock=shifted_clock).values()]
+    scripts = load_all(shifted_clock=shifted_clock).values()
+    sources = [source for script in scripts for source in (script.source, script.guarded_source)]
+    return [(b"SCRIPT", b"LOAD", source.encode()) for source in sources]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from agentcom.errors import StoreUnavailable
 from agentcom.store.keys import Keys
 from agentcom.store.link import Link
 from agentcom.store.replies import as_int, as_list, as_pairs
+from agentcom.store.scripts import Scripts
 
 #: A beat older than this is forgotten when beats are read.
 FORGET_AFTER_MS = 10 * 60 * 1_000
@@ -28,8 +33,10 @@ class Beat:
 class ServiceStore:
     """Writes and reads beats, and the runtime configuration."""
 
-    def __init__(self, link: Link, keys: Keys) -> None:
+    def __init__(self, scripts: Scripts, link: Link, blocking: Redis, keys: Keys) -> None:
+        self._scripts = scripts
         self._link = link
+        self._blocking = blocking
         self._keys = keys
 
     async def now(self) -> int:
@@ -71,5 +78,30 @@ class ServiceStore:
         return reply.decode() if isinstance(reply, bytes) else None
 
     async def set_config(self, name: str, value: str) -> None:
-        """Changes a setting for all processes."""
-        await self._link.call("HSET", self._keys.config(), name, value)
+        """Changes a setting for all processes, which are told at once."""
+        await self._scripts.call("config/set", name=name, value=value)
+
+    async def configuration(self) -> dict[str, str]:
+        """All settings changed at run time."""
+        reply = await self._link.call("HGETALL", self._keys.config())
+        return {name.decode(): value.decode() for name, value in as_pairs(reply)}
+
+    async def config_changes(self) -> AsyncIterator[str | None]:
+        """The names of settings as they change; None first, once changes are heard of.
+
+        Raises :class:`StoreUnavailable` when the connection is lost: changes may have been missed.
+        """
+        subscription = self._blocking.pubsub()
+        try:
+            await subscription.subscribe(self._keys.config_channel())
+            yield None
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                if message is not None:
+                    yield message["data"].decode()
+                elif not subscription.subscribed:
+                    raise StoreUnavailable()
+        except (TimeoutError, RedisError, OSError) as error:
+            raise StoreUnavailable() from error
+        finally:
+            await subscription.aclose()  # type: ignore[no-untyped-call]

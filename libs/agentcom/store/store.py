@@ -5,6 +5,7 @@ from __future__ import annotations
 from redis.asyncio import ConnectionPool, Redis
 
 from agentcom.settings import Settings
+from agentcom.store.admin_log import AdminLog
 from agentcom.store.agents import AgentStore
 from agentcom.store.gateways import GatewayStore
 from agentcom.store.keys import Keys
@@ -12,6 +13,8 @@ from agentcom.store.link import Link
 from agentcom.store.matching import MatchStore
 from agentcom.store.scripts import Scripts, greeting
 from agentcom.store.server import ServerStore
+from agentcom.store.message_reader import MessageReader
+from agentcom.store.rate_limits import RateLimiter
 from agentcom.store.services import ServiceStore
 from agentcom.store.task_reader import TaskReader
 from agentcom.store.tasks import TaskStore
@@ -39,7 +42,9 @@ class Store:
         self.gateways = GatewayStore(self.scripts, self.link, outbox_link, self.blocking, self.keys, settings)
         self.matching = MatchStore(self.scripts, self.link, self.blocking, self.keys, settings)
         self.tokens = TokenStore(self.scripts, self.link, self.keys)
-        self.services = ServiceStore(self.link, self.keys)
+        self.services = ServiceStore(self.scripts, self.link, self.blocking, self.keys)
+        self.rate_limits = RateLimiter(self.scripts, self.link, self.keys, settings)
+        self.admin_log = AdminLog(self.scripts, self.link, self.keys)
         self.server = ServerStore(self.link)
 
     def open(self) -> None:

@@ -24,6 +24,7 @@ class Role(StrEnum):
     """What the holder of a token may do."""
 
     AGENT = "agent"  #: its own tasks and mail
+    OPERATOR = "operator"  #: everybody's tasks, the configuration, rate limits
     ADMIN = "admin"  #: everything, tokens included
 
 
@@ -37,6 +38,11 @@ class Principal:
     @property
     def is_admin(self) -> bool:
         return self.role is Role.ADMIN
+
+    @property
+    def is_operator(self) -> bool:
+        """Operators may run the hub; admins may do that too."""
+        return self.role is not Role.AGENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class TaskRoutes:
         caller = request.caller
         reason = cast("str | None", request.body.get("reason")) or f"cancelled by {caller.agent_id}"
         status = await self._store.tasks.cancel(
-            task_id, requester=caller.agent_id, privileged=caller.is_admin, reason=reason
+            task_id, requester=caller.agent_id, privileged=caller.is_operator, reason=reason
         )
         return answer({"status": status, "task_id": task_id})
 

@@ -11,7 +11,7 @@ from agentcom.store.tokens import Role
 from agentcom.wire.http import token_shape
 from services.api.answer import Answer, answer
 from services.api.auth import Access, Gate
-from services.api.errors import ValidationFailed
+from services.api.errors import AdminOnly, ValidationFailed
 from services.api.request import ApiRequest
 from services.api.routing import Endpoint
 from services.api.schemas import AgentIdField, Code, Schema, Word, invalid, problem_with
@@ -38,7 +38,8 @@ class TokenRoutes:
                 "/admin/tokens/{agent_id}",
                 self.revoke,
                 gate=gate,
-                access=Access.ADMIN,
+                access=Access.TOKEN,
+                audited=True,
                 max_body_bytes=limit,
             ),
         ]
@@ -66,8 +67,11 @@ class TokenRoutes:
         return answer({"tokens": [token_shape(token) for token in tokens]})
 
     async def revoke(self, request: ApiRequest) -> Answer:
-        """All tokens of an agent id; that there were none is no error."""
+        """All tokens of an agent id; that there were none is no error. Who is no admin may revoke its own."""
         agent_id = request.params["agent_id"]
+        caller = request.caller
+        if not caller.is_admin and caller.agent_id != agent_id:
+            raise AdminOnly("Only the token of an admin may revoke the tokens of others.")
         found = _AGENT_ID.check("agent_id", agent_id)
         if found is not None:
             raise ValidationFailed([found])

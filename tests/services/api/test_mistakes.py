@@ -78,7 +78,7 @@ REQUESTS = [
     Mistake("an endless token", 401, "unauthorized", token="f" * 5_000),
     Mistake("a token in the query", 401, "unauthorized", path=f"{TASKS}?token=abc", headers={"authorization": ""}),
     Mistake("an agent among admins", 403, "admin_only", "POST", "/admin/tokens", b'{"agent_id":"x"}', JSON),
-    Mistake("an agent revokes", 403, "admin_only", "DELETE", "/admin/tokens/w1"),
+    Mistake("an agent revokes", 403, "admin_only", "DELETE", "/admin/tokens/w2"),
     # Paths and methods.
     Mistake("an unknown path", 404, "not_found", path="/api/nothing"),
     Mistake("the root", 404, "not_found", path="/"),

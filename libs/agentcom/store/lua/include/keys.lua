@@ -25,6 +25,16 @@ local function match_key() return root .. 'match' end
 local function tokens_key() return root .. 'tokens' end
 local function agent_tokens_key(id) return root .. 'tokens:' .. id end
 local function violations_key(id) return root .. 'violations:' .. id end
+local function config_key() return root .. 'config' end
+local function admin_log_key() return root .. 'adminlog' end
+local function bucket_key(lane, tier, identity) return root .. 'rate:' .. lane .. ':' .. tier .. ':' .. identity end
+local function rate_violations_key(identity) return root .. 'rateviol:' .. identity end
+local function rate_limited_key() return root .. 'ratelimited' end
+local function rate_rules_key() return root .. 'raterules' end
+local function rate_exempt_key() return root .. 'rateexempt' end
+local function stats_key(hour) return root .. 'stats:' .. hour end
+local function known_agents_key() return root .. 'agents:known' end
+local function config_channel() return root .. 'configured' end
 local function mail_seq_key() return root .. 'mailseq' end
 local function mailbox_key(agent_id) return root .. 'mailbox:' .. agent_id end
 local function mailboxes_key() return root .. 'mailboxes' end
