@@ -39,22 +39,44 @@ _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,17})")
 _GLOB: Final = re.compile(r"([*?\[\]\\])")
 
 
+#: Every key under a pattern with its type, its time to live and its content.
+_DUMP: Final = """#!lua flags=no-writes
+local read = {
+  string = function(key) return redis.call('GET', key) end,
+  hash = function(key) return redis.call('HGETALL', key) end,
+  list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
+  zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
+  stream = function(key) return redis.call('XRANGE', key, '-', '+') end,
+}
+local found, cursor = {}, '0'
+repeat
+  local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 10000)
+  cursor = page[1]
+  for _, key in ipairs(page[2]) do
+    local kind = redis.call('TYPE', key).ok
+    found[#found + 1] = {key, kind, redis.call('PTTL', key), read[kind](key)}
+  end
+until cursor == '0'
+return found
+"""
+
+
 async def dump(store: Store) -> Dump:
-    """Everything in the store's namespace, except what tests set to move its clock."""
+    """Everything in the store's namespace at one moment, except what tests set to move its clock."""
     root = store.keys.root
-    names = sorted(name for name in await _scan(store.link, root) if name != store.keys.clock_shift())
-    types = [store.link.call("TYPE", name) for name in names]
-    ttls = [store.link.call("PTTL", name) for name in names]
-    calls = [
-        store.link.call(*_READ[as_bytes(await kind).decode()](name)) for name, kind in zip(names, types, strict=True)
-    ]
+    pattern = _GLOB.sub(r"\\\1", root) + "*"
     content: Dump = {}
-    for name, kind, ttl, call in zip(names, types, ttls, calls, strict=True):
+    for entry in as_list(await store.link.call("EVAL", _DUMP, 1, root, pattern)):
+        raw_name, raw_kind, ttl, reply = as_list(entry)
+        name, kind = as_bytes(raw_name).decode(), as_bytes(raw_kind).decode()
+        if name == store.keys.clock_shift():
+            continue
         short = name.removeprefix(root)
-        content[short] = _decode(short, as_bytes(await kind).decode(), await call)
-        if (left := as_int(await ttl)) >= 0:
+        content[short] = _decode(short, kind, reply)
+        if (left := as_int(ttl)) >= 0:
             content[f"{short} ttl"] = math.ceil(left / 1_000)
-    return content
+    return dict(sorted(content.items()))
 
 
 async def wipe(store: Store) -> None:
@@ -118,17 +140,6 @@ async def _scan(link: Link, root: str) -> list[str]:
         names |= {as_bytes(name).decode() for name in as_list(reply[1])}
         if cursor == b"0":
             return list(names)
-
-
-_READ: Final = {
-    "string": lambda name: ("GET", name),
-    "hash": lambda name: ("HGETALL", name),
-    "list": lambda name: ("LRANGE", name, 0, -1),
-    "set": lambda name: ("SMEMBERS", name),
-    "zset": lambda name: ("ZRANGE", name, 0, -1, "WITHSCORES"),
-    "stream": lambda name: ("XRANGE", name, "-", "+"),
-    "none": lambda name: ("GET", name),
-}
 
 
 def _decode(name: str, kind: str, reply: RedisValue) -> Any:
