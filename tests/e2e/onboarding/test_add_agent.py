@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
-from click.testing import Result
 from rich.console import Console
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from agentcom_sidecar import agent_names
 from agentcom_sidecar.cli import app
 from agentcom_sidecar.onboarding.begin import Mode, Request, onboard
 from agentcom_sidecar.onboarding.display import StepDisplay
+from sidecar_support.workshop import Workshop
 from tests.support.machine import LocalHub, Machine, Meddler, all_command_lines, new_name
 
 pytestmark = pytest.mark.e2e
@@ -164,7 +165,7 @@ def test_a_drawn_name_that_is_taken_is_drawn_again(
 ) -> None:
     first, second = (f"gcu-{ship}" for ship in agent_names.SHIPS[:2])
     monkeypatch.setenv("AGENTCOM_HOME", str(machine.home / ".agentcom"))
-    monkeypatch.setattr(agent_names.random, "choice", lambda names: names[0])
+    monkeypatch.setattr(random, "choice", lambda names: names[0])
     with local_hub.client() as client:
         client.post("/api/onboard/register", json={"agent_id": first})
         given = {"hub_url": local_hub.url, "wake": "none", "repo": "", "process_manager": "none"}
@@ -404,3 +405,24 @@ def test_with_run_the_command_goes_on_as_the_sidecar(local_hub: LocalHub, machin
 
 def _ws(hub: LocalHub) -> str:
     return f"ws://127.0.0.1:{hub.port}/ws"
+
+
+def test_an_openclaw_agent_is_set_up_and_checked_through_its_gateway(local_hub: LocalHub, machine: Machine) -> None:
+    """The program is a stand-in that speaks OpenClaw's JSON."""
+    name, workshop = new_name(), Workshop(machine.home / "openclaw-stand-in")
+    workshop.behave(result={"status": "success", "output": "here"})
+    stub = " ".join(f"'{word}'" for word in workshop.openclaw)
+    answers = 'case $1 in --version) echo 1 ;; health) echo \'{"ok":true}\' ;; agents) echo \'[{"id":"main"}]\' ;; '
+    machine.script("openclaw", f'#!/bin/sh\n{answers} *) exec {stub} "$@" ;; esac\n')
+    options = ["--hub", local_hub.url, "--name", name, "--no-repo", "--process-manager", "none"]
+    missing = machine.run("add-agent", *options, "--openclaw-agent", "writer")
+    assert missing.returncode == 1
+    assert "OpenClaw has no agent 'writer', only: main." in missing.stderr
+
+    added = machine.run("add-agent", *options)
+    assert added.returncode == 0, added.stdout + added.stderr
+    (call,) = workshop.calls("agent")
+    assert call["agentId"] == "main"
+    assert f"AgentCom checks that {name} can be woken" in call["message"]
+    doctor = json.loads(machine.run("doctor", "--json").stdout)
+    assert "It answers and has the agent main." in {finding["text"] for finding in doctor["findings"]}

@@ -90,10 +90,8 @@ def test_the_same_key_gives_the_same_task(worker: Worker) -> None:
 def test_giving_up_waiting_leaves_the_task(worker: Worker) -> None:
     process = worker.machine.spawn("submit", "take your time", "--wait", "--target", worker.name)
     assert process.stdout is not None
-    for line in process.stdout:
-        task_id = line.split(":")[0]
-        if "assigned" in line:
-            break
+    task_id = process.stdout.readline().split(":")[0]
+    assert any("assigned" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
     rest = process.stdout.read()
     assert process.wait(30) == 130
