@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,19 @@ def redact(key: str, value: Any, secret: str) -> Any:
     return value
 
 
+class PrivateRotatingFile(logging.handlers.RotatingFileHandler):
+    """A log file that only this user may read, also after it was rotated."""
+
+    def _open(self) -> TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=private)  # type: ignore[return-value]
+
+
 def _file_logger(path: Path, max_bytes: int) -> logging.Logger:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(
+    handler = PrivateRotatingFile(
         path, maxBytes=max_bytes, backupCount=KEPT_LOG_FILES, encoding="utf-8", errors="replace"
     )
     path.chmod(0o600)
