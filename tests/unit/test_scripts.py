@@ -19,8 +19,13 @@ CALL = re.compile(r"(?<![.\w])([A-Za-z_]\w*)\s*\(")
 EMIT = re.compile(r"emit\('(\w+)'")
 CODE = re.compile(r"\{'([A-Z_]+)'")
 #: What a full Redis must refuse: whoever comes new, and what makes more of anything.
-ADMISSION = {"task/submit", "task/retry", "agent/connect", "agent/status", "token/register", "token/mint"}
-READERS = {name for name in names() if name.startswith("audit/")} | {"task/counts"}
+ADMISSION = {"task/submit", "task/retry", "agent/connect", "agent/status", "token/register", "token/mint"} | {
+    *("mail/send", "mail/broadcast"),
+    *("channel/create", "channel/subscribe", "channel/admit", "channel/publish"),
+}
+READERS = {name for name in names() if name.startswith(("audit/", "message/"))} | {
+    *("task/counts", "channel/list", "channel/get", "channel/history"),
+}
 #: What one Lua chunk may have, and what we stay below so that an include can grow.
 LOCALS_LIMIT, LOCALS_WANTED = 200, 150
 
@@ -150,8 +155,8 @@ def test_only_tests_can_move_the_clock() -> None:
 class TestBinding:
     def test_the_order_is_that_of_the_header(self) -> None:
         script = parse("agent/disconnect")
-        arguments: dict[str, Argument] = {"grace_ms": 4, "reason": "c", "conn": "b", "agent_id": "a"}
-        assert script.bind(arguments, items=(), rest=()) == ["a", "b", "c", 4]
+        arguments: dict[str, Argument] = {"grace_ms": 4, "reason": "c", "written": "", "conn": "b", "agent_id": "a"}
+        assert script.bind(arguments, items=(), rest=()) == ["a", "b", "c", 4, ""]
 
     @pytest.mark.parametrize("arguments", [{}, {"agent_id": "a", "conn": "b"}, {"task_id": "t", "extra": 1}])
     def test_missing_and_unknown_names_fail(self, arguments: dict[str, str]) -> None:

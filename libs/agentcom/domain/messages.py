@@ -52,7 +52,7 @@ def is_channel_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
-    """What is to be sent. ``payload`` is compact JSON text of an object; ``chosen_id`` says that the client chose it."""
+    """What is to be sent. ``payload`` is compact JSON text of an object; ``chosen_id`` says that a client chose it."""
 
     id: str
     sender: str

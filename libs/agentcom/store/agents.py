@@ -20,6 +20,7 @@ from agentcom.errors import (
 from agentcom.settings import MailLimits
 from agentcom.store.keys import Keys
 from agentcom.store.link import Link, RedisValue
+from agentcom.store.rate_limits import remove_matching
 from agentcom.store.replies import as_bytes, as_int, as_list
 from agentcom.store.scripts import Scripts
 from agentcom.store.tasks import Swept
@@ -61,7 +62,7 @@ class Resumption:
 
     assign_frame: bytes | None
     cancel_frame: bytes | None
-    mail_seq: int
+    mail_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,10 @@ class AgentStore:
     async def penalize(self, agent_id: str) -> int:
         """The agent sent too many invalid frames. Returns the milliseconds before it may identify again."""
         return (await self._scripts.call("agent/penalize", agent_id=agent_id)).number(0)
+
+    async def forget_penalties(self) -> int:
+        """Ends all cooldowns. Returns how many agents had offended."""
+        return await remove_matching(self._link, self._keys.violations("*"))
 
     async def expire_grace(self, *, limit: int) -> Swept:
         """Forgets disconnected agents whose grace has passed; their tasks go back to the queue."""

@@ -7,10 +7,13 @@ from redis.asyncio import ConnectionPool, Redis
 from agentcom.settings import Settings
 from agentcom.store.admin_log import AdminLog
 from agentcom.store.agents import AgentStore
+from agentcom.store.channels import ChannelStore
 from agentcom.store.gateways import GatewayStore
 from agentcom.store.keys import Keys
 from agentcom.store.link import Link
+from agentcom.store.mail import MailStore
 from agentcom.store.matching import MatchStore
+from agentcom.store.message_reader import MessageReader
 from agentcom.store.scripts import Scripts, greeting
 from agentcom.store.server import ServerStore
 from agentcom.store.message_reader import MessageReader
@@ -41,6 +44,9 @@ class Store:
         self.agents = AgentStore(self.scripts, self.link, self.keys, settings)
         self.gateways = GatewayStore(self.scripts, self.link, outbox_link, self.blocking, self.keys, settings)
         self.matching = MatchStore(self.scripts, self.link, self.blocking, self.keys, settings)
+        self.mail = MailStore(self.scripts, self.link, self.keys, settings)
+        self.channels = ChannelStore(self.scripts, self.link, self.keys, settings)
+        self.messages = MessageReader(self.scripts, settings)
         self.tokens = TokenStore(self.scripts, self.link, self.keys)
         self.services = ServiceStore(self.scripts, self.link, self.blocking, self.keys)
         self.rate_limits = RateLimiter(self.scripts, self.link, self.keys, settings)

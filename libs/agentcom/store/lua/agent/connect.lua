@@ -43,8 +43,10 @@ emit('agent_joined', 'agent_id', agent_id, 'gateway', gateway)
 local channels = subscribed_channels(agent_id)
 local mail_seq = sync_mail(agent_id, channels, tonumber(mailbox_cap))
 if mail_seq > 0 then redis.call('HSET', key, 'mail_seq', digits(mail_seq)) end
-for _, channel in ipairs(channels) do
-  redis.call('XADD', outbox_key(gateway), '*', 'conn', conn, 'kind', 'listen', 'channel', channel.name)
+if channels[1] then
+  local heard = {}
+  for i, channel in ipairs(channels) do heard[i] = channel.name end
+  redis.call('XADD', outbox_key(gateway), '*', 'conn', conn, 'kind', 'listen', 'channel', table.concat(heard, ' '))
 end
 
 local assignment, cancellation = '', ''
