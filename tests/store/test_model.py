@@ -431,4 +431,4 @@ def test_random_lives(redis_url: str, part: int) -> None:
 
 @pytest.mark.slow
 def test_many_long_random_lives(redis_url: str) -> None:
-    _play(redis_url, examples=400, steps=100)
+    _play(redis_url, examples=200, steps=100)
