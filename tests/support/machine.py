@@ -16,7 +16,9 @@ from typing import Any
 
 import httpx
 import psutil
+from typer.testing import CliRunner, Result
 
+from agentcom_sidecar.cli import app
 from tests.support.eventually import eventually_sync
 from tests.support.hub import free_port
 
@@ -134,6 +136,11 @@ class Machine:
             env=self.environment(**settings),
             cwd=self.home,
         )
+
+    def invoke(self, *arguments: object) -> Result:
+        """One command in this very process: quicker, and enough for what it refuses before it does anything."""
+        environment = {"AGENTCOM_HOME": str(self.home / ".agentcom"), "PATH": self.environment()["PATH"]}
+        return CliRunner(env=environment).invoke(app, [str(argument) for argument in arguments])
 
     def spawn(self, *arguments: object, **settings: str) -> subprocess.Popen[str]:
         """A command that goes on; what it says is in its ``stdout``."""

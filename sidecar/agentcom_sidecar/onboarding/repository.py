@@ -1,5 +1,6 @@
 """The agent's clone: made beside its place and moved there when it is whole."""
 
+import re
 import shutil
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ from agentcom_sidecar.installation import Installation
 
 CLONE_TIMEOUT = 900.0
 GIT_TIMEOUT = 60.0
+REMOTE_HELPER = re.compile(r"[A-Za-z0-9.+-]+::")
+"""How an address chooses a program that git is to run."""
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
@@ -55,7 +58,7 @@ def address_problem(url: str) -> str | None:
             "The address of the repository has a password or token in it, which would show in the process list. "
             "Use ssh or a git credential helper, and give the address without it."
         )
-    if not url or url.startswith("-") or not url.isprintable():
+    if not url or url.startswith("-") or REMOTE_HELPER.match(url) or not url.isprintable():
         return f"{url!r} is not the address of a repository."
     return None
 

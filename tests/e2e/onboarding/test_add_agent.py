@@ -11,10 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
 from agentcom_sidecar import agent_names
-from agentcom_sidecar.cli import app
 from agentcom_sidecar.onboarding.begin import Mode, Request, onboard
 from agentcom_sidecar.onboarding.display import StepDisplay
 from sidecar_support.workshop import Workshop
@@ -65,6 +63,7 @@ def test_one_command_leads_to_an_agent_that_has_done_a_task(local_hub: LocalHub,
     assert machine.processes() == [], "the sidecar for the check still runs"
 
 
+@pytest.mark.slow
 def test_the_summary_is_for_people_and_every_step_is_a_line(local_hub: LocalHub, machine: Machine) -> None:
     name = new_name()
     done = machine.add_agent(local_hub, "--no-repo", "--name", name)
@@ -76,6 +75,7 @@ def test_the_summary_is_for_people_and_every_step_is_a_line(local_hub: LocalHub,
     assert "\x1b" not in done.stdout, "control sequences without a terminal"
 
 
+@pytest.mark.slow
 def test_a_repository_is_cloned_and_becomes_the_working_folder(local_hub: LocalHub, machine: Machine) -> None:
     name, origin = new_name(), make_repository(machine.home / "origin")
     done = machine.add_agent(local_hub, "--repo", origin, "--name", name)
@@ -96,11 +96,13 @@ def test_a_repository_that_cannot_be_cloned_is_said_and_mended(local_hub: LocalH
 
 
 @pytest.mark.parametrize("url", ["ext::sh -c touch% /tmp/pwned", "https://someone:secret@example.org/x.git", "-u"])
-def test_an_address_that_would_run_or_leak_something_is_refused(local_hub: LocalHub, tmp_path: Path, url: str) -> None:
-    done = in_process("--hub", local_hub.url, "--no-wake", "--process-manager=none", f"--repo={url}", home=tmp_path)
+def test_an_address_that_would_run_or_leak_something_is_refused(
+    local_hub: LocalHub, machine: Machine, url: str
+) -> None:
+    done = machine.invoke("add-agent", *machine.add_agent_options(local_hub), f"--repo={url}")
     assert done.exit_code == 1
     assert "repository" in done.output
-    assert list(tmp_path.rglob("repo")) == []
+    assert not (machine.home / ".agentcom").exists()
     assert "secret" not in done.output
     assert not Path("/tmp/pwned").exists()
 
@@ -136,17 +138,12 @@ def test_it_must_be_said_how_the_agent_is_woken(local_hub: LocalHub, machine: Ma
     assert "--wake-command" in done.stderr
 
 
-def in_process(*arguments: str, home: Path) -> Result:
-    """The command without a process of its own: enough for what it refuses before it does anything."""
-    return CliRunner(env={"AGENTCOM_HOME": str(home / ".agentcom")}).invoke(app, ["add-agent", *arguments])
-
-
 @pytest.mark.parametrize("name", ["..", "Upper", "a b", "-x", "x" * 64, "broadcast", "a/b", "$(id)", ""])
-def test_a_name_that_is_not_one_is_refused(tmp_path: Path, name: str) -> None:
-    done = in_process("--hub", "http://127.0.0.1:9", f"--name={name}", home=tmp_path)
+def test_a_name_that_is_not_one_is_refused(machine: Machine, name: str) -> None:
+    done = machine.invoke("add-agent", "--hub", "http://127.0.0.1:9", f"--name={name}")
     assert done.exit_code == 2
     assert "The name" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert not (machine.home / ".agentcom").exists()
 
 
 def test_a_name_that_is_taken_leads_to_three_ways_out(local_hub: LocalHub, machine: Machine) -> None:
@@ -180,13 +177,12 @@ def test_a_drawn_name_that_is_taken_is_drawn_again(
 
 
 def test_a_second_setup_of_the_same_agent_is_refused(local_hub: LocalHub, machine: Machine) -> None:
-    name = new_name()
-    assert machine.add_agent(local_hub, "--no-repo", "--name", name).returncode == 0
-    before = snapshot(machine.folder(name))
-    again = machine.add_agent(local_hub, "--no-repo", "--name", name)
-    assert again.returncode == 1
+    machine.folder("first").mkdir(parents=True)
+    (machine.folder("first") / "config.json").write_text("{}")
+    again = machine.invoke("add-agent", *machine.add_agent_options(local_hub), "--no-repo", "--name", "first")
+    assert again.exit_code == 1
     assert "already exists" in again.stderr
-    assert snapshot(machine.folder(name)) == before
+    assert list(snapshot(machine.folder("first")).values()) == [b"{}"]
 
 
 # -- the enrolment key -----------------------------------------------------------------------------------------------
@@ -253,6 +249,7 @@ def test_a_registration_that_was_never_received_is_simply_made_again(local_hub: 
 # -- rejoin ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rejoin_over_an_existing_agent_keeps_its_clone_and_its_settings(local_hub: LocalHub, machine: Machine) -> None:
     name, origin = new_name(), make_repository(machine.home / "origin")
     assert machine.add_agent(local_hub, "--repo", origin, "--name", name, "--capability", "rust").returncode == 0
@@ -312,8 +309,8 @@ def test_rejoin_looks_at_the_token_before_it_changes_anything(local_hub: LocalHu
         ["--hub", "http://user:pass@example.org"],
     ],
 )
-def test_options_that_do_not_go_together_are_refused(tmp_path: Path, arguments: list[str]) -> None:
-    done = in_process("--hub", "http://127.0.0.1:9", *arguments, home=tmp_path)
+def test_options_that_do_not_go_together_are_refused(machine: Machine, arguments: list[str]) -> None:
+    done = machine.invoke("add-agent", "--hub", "http://127.0.0.1:9", *arguments)
     assert done.exit_code == 2, done.stderr
     assert done.stderr.startswith("Error: ")
     assert "pass@" not in done.stderr
@@ -333,6 +330,7 @@ def test_an_agent_that_fails_its_first_task_is_not_called_working(local_hub: Loc
     assert mended.returncode == 0, mended.stdout + mended.stderr
 
 
+@pytest.mark.slow
 def test_a_first_task_that_takes_too_long_is_withdrawn(local_hub: LocalHub, machine: Machine) -> None:
     name = new_name()
     slow = machine.script("slow", "#!/bin/sh\nexec sleep 600\n")
@@ -382,6 +380,7 @@ def test_no_token_is_shown_or_passed_on_a_command_line(local_hub: LocalHub, mach
     assert kept == {Path(".agentcom", name, "config.json"): 0o600}
 
 
+@pytest.mark.slow
 def test_a_token_on_the_command_line_is_taken_with_a_warning(local_hub: LocalHub, machine: Machine) -> None:
     admin_token = local_hub.admin_token_file.read_text().strip()
     done = machine.run("submit", "x", "--hub", local_hub.url, "--token", admin_token)
@@ -421,8 +420,9 @@ def test_an_openclaw_agent_is_set_up_and_checked_through_its_gateway(local_hub: 
 
     added = machine.run("add-agent", *options)
     assert added.returncode == 0, added.stdout + added.stderr
-    (call,) = workshop.calls("agent")
-    assert call["agentId"] == "main"
-    assert f"AgentCom checks that {name} can be woken" in call["message"]
+    calls = workshop.calls("agent")
+    assert len({call["idempotencyKey"] for call in calls}) == 1, "more than one turn for one task"
+    assert calls[0]["agentId"] == "main"
+    assert f"AgentCom checks that {name} can be woken" in calls[0]["message"]
     doctor = json.loads(machine.run("doctor", "--json").stdout)
     assert "It answers and has the agent main." in {finding["text"] for finding in doctor["findings"]}

@@ -127,7 +127,7 @@ def test_a_cancelled_task_has_an_exit_code_of_its_own(worker: Worker) -> None:
     ],
 )
 def test_a_submission_that_makes_no_sense_is_refused(worker: Worker, arguments: list[str], code: int) -> None:
-    assert worker.machine.run("submit", *arguments).returncode == code
+    assert worker.machine.invoke("submit", *arguments).exit_code == code
 
 
 def test_what_went_wrong_at_the_hub_has_its_exit_code(worker: Worker) -> None:
@@ -181,10 +181,10 @@ def test_doctor_finds_what_is_wrong(local_hub: LocalHub, machine: Machine) -> No
 
 
 def test_without_agents_the_commands_say_so(machine: Machine) -> None:
-    assert machine.run("status").returncode == 0
+    assert machine.invoke("status").exit_code == 0
     for command in ("doctor", "logs"):
-        done = machine.run(command)
-        assert (done.returncode, "There is no agent" in done.stderr) == (1, True)
+        done = machine.invoke(command)
+        assert (done.exit_code, "There is no agent" in done.stderr) == (1, True)
 
 
 # -- remove-agent ----------------------------------------------------------------------------------------------------
@@ -219,6 +219,7 @@ def test_the_only_copy_of_the_token_stays_until_it_is_revoked(local_hub: LocalHu
     assert revoked_elsewhere.returncode == 0, revoked_elsewhere.stderr
 
 
+@pytest.mark.slow
 def test_work_that_nobody_else_has_is_not_deleted(local_hub: LocalHub, machine: Machine) -> None:
     name, origin = new_name(), make_repository(machine.home / "origin")
     assert machine.add_agent(local_hub, "--repo", origin, "--name", name).returncode == 0
