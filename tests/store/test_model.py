@@ -29,7 +29,7 @@ from tests.support.builders import a_task, a_token, match_requests
 from tests.support.clock import StoreClock
 from tests.support.history import read_history
 from tests.support.model import Answer, Model, Refused
-from tests.support.model_view import stored, view
+from tests.support.model.view import stored, view
 from tests.support.snapshot import dump, wipe
 
 T = TypeVar("T")

@@ -144,7 +144,7 @@ def test_keys_are_spelled_in_one_include() -> None:
         if name not in {"include/keys", "include/clock_shifted"}:
             body = COMMENT_LINE.sub("", text(name))
             assert "KEYS" not in STRING.sub("''", body), name
-            assert not re.search(r"\broot\b", STRING.sub("''", body)), name
+            assert not re.search(r"\broot *\.\.", STRING.sub("''", body)), name
 
 
 def test_only_tests_can_move_the_clock() -> None:
