@@ -65,6 +65,7 @@ class Job:
             await self.run.start(workspace, git_warning=warning)
         except WakeError as error:
             self._log.error("wake_error", error=str(error))
+            await self.close()
             return failed(str(error))
         return None
 

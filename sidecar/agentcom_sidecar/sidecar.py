@@ -37,7 +37,7 @@ from agentcom_sidecar.journal import Journal, Phase, Task
 from agentcom_sidecar.outbox import Outbox, ReportKey
 from agentcom_sidecar.protocol import fit_report
 from agentcom_sidecar.recovery import Recovered, recover
-from agentcom_sidecar.result import failed
+from agentcom_sidecar.result import Outcome, failed
 from agentcom_sidecar.session import Session
 
 EX_OK = 0
@@ -175,17 +175,24 @@ class Sidecar:
         """Carry a task to its outcome beside the loop, so that neither git nor an agent holds up a heartbeat."""
 
         async def work() -> None:
+            outcome: Outcome | None = None
             try:
                 outcome = await job.begin() if begin else None
             except OSError as error:
                 self._log.error("wake_error", task_id=job.task.task_id, error=str(error))
                 outcome = failed(f"wake_failed: {error}")
+            except Exception as error:  # noqa: BLE001 - supervises the job: a task must not hang on a mistake here
+                self._log.exception("internal_error", task_id=job.task.task_id)
+                outcome = failed(f"internal_error: {type(error).__name__}")
             while outcome is None:
                 try:
                     outcome = await job.finish()
                 except OSError as error:
                     self._log.error("watch_error", task_id=job.task.task_id, error=str(error))
                     await asyncio.sleep(WATCH_RETRY_SECONDS)
+                except Exception as error:  # noqa: BLE001 - supervises the job
+                    self._log.exception("internal_error", task_id=job.task.task_id)
+                    outcome = failed(f"internal_error: {type(error).__name__}")
             await self._inbox.put(AgentFinished(run, outcome))
 
         self._job = job
@@ -203,8 +210,8 @@ class Sidecar:
                     await job.run.stop()
                     await job.close()
                     await asyncio.to_thread(job.run.clean_up)
-                except OSError as error:
-                    self._log.error("stop_error", task_id=job.task.task_id, error=str(error))
+                except Exception:  # noqa: BLE001 - supervises the end of a job: the next task waits for it
+                    self._log.exception("stop_error", task_id=job.task.task_id)
             await self._inbox.put(AgentStopped(run))
 
         self._stopping = asyncio.create_task(stop())
