@@ -1,10 +1,9 @@
-"""What every service needs around its store: opening it, being seen in it, and outlasting its absence."""
+"""What every service needs around its store: opening it, and being seen in it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -14,12 +13,11 @@ import structlog
 from agentcom.errors import StoreUnavailable
 from agentcom.settings import SECOND, Settings
 from agentcom.store.store import Store
-from services.runtime import Beat, StartupError, Supervisor, pause
+from services.config_watch import log_level_watch
+from services.runtime import Beat, StartupError, Supervisor
 
 log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 5.0
 _SIGN_OFF_S: Final = 1.0
 
 
@@ -45,6 +43,7 @@ async def store_service(service: str, settings: Settings) -> AsyncIterator[tuple
     async with opened_store(settings) as store:
         drain_timeout = settings.shutdown_timeout_ms / SECOND
         supervisor = Supervisor(service, beat=store_beat(store), drain_timeout=drain_timeout)
+        supervisor.add(log_level_watch(store, settings))
         try:
             yield supervisor, store
         finally:
@@ -72,24 +71,3 @@ def store_beat(store: Store) -> Beat:
         await store.services.beat(service, instance, stalled=stalled_components(detail))
 
     return beat
-
-
-class Outage:
-    """A loop's patience with a store that is away: it waits longer each time, for ever, and logs only the changes."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    async def wait(self, stop: asyncio.Event, error: StoreUnavailable) -> None:
-        """Pause after a failure; returns early when ``stop`` is set."""
-        if self._failures == 0:
-            log.warning("store_lost", error=error.message)
-        delay = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failures, 30))
-        self._failures += 1
-        await pause(stop, delay * random.uniform(0.5, 1.0))
-
-    def over(self) -> None:
-        """The store answered."""
-        if self._failures:
-            log.info("store_back", failures=self._failures)
-        self._failures = 0

@@ -9,8 +9,8 @@ import structlog
 
 from agentcom.errors import StoreUnavailable
 from agentcom.store.server import Concern, ServerStore
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 

@@ -15,10 +15,14 @@ from services.api.auth import Authenticator, Gate, authenticator_for
 from services.api.errors import RouteNotFound
 from services.api.limits import RequestLimits
 from services.api.middleware import Edge
+from services.api.routes.admin import AdminRoutes
 from services.api.routes.agents import AgentRoutes
+from services.api.routes.analytics import AnalyticsRoutes
 from services.api.routes.audit import AuditRoutes
+from services.api.routes.config import ConfigRoutes
 from services.api.routes.health import HealthRoutes
 from services.api.routes.onboarding import OnboardingRoutes
+from services.api.routes.rate_limits import RateLimitRoutes
 from services.api.routes.tasks import TaskRoutes
 from services.api.routes.tokens import TokenRoutes
 from services.runtime import StartupError
@@ -54,6 +58,10 @@ def create_app(
         OnboardingRoutes(store, settings),
         TokenRoutes(store, settings),
         AuditRoutes(store, settings),
+        ConfigRoutes(store, settings),
+        RateLimitRoutes(store, settings),
+        AdminRoutes(store, settings),
+        AnalyticsRoutes(store, settings),
         HealthRoutes(store, settings),
     )
     routes: list[BaseRoute] = [endpoint for resource in resources for endpoint in resource.endpoints(gate)]

@@ -19,8 +19,8 @@ from services.api.addresses import is_local
 from services.api.errors import AdminOnly, OperatorOnly, Unauthorized
 from services.api.limits import RequestLimits
 from services.api.request import ApiRequest
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +84,11 @@ class Authenticator:
         self._revocations += 1
         for token_digest in [name for name, (known, _) in self._remembered.items() if known.agent_id == agent_id]:
             del self._remembered[token_digest]
+
+    def clear(self) -> None:
+        """Forgets everything; tokens are looked up anew."""
+        self._revocations += 1
+        self._remembered.clear()
 
     def trust(self) -> None:
         """Revocations are heard of from now on; earlier ones may have been missed."""

@@ -15,8 +15,8 @@ from agentcom.errors import StoreUnavailable, TokenExists
 from agentcom.settings import Settings
 from agentcom.store.store import Store
 from agentcom.store.tokens import Role, TokenStore, digest, new_token
+from services.outage import Outage
 from services.runtime import BaseComponent, StartupError, pause
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 

@@ -143,6 +143,42 @@ class ValidationFailed(HttpError):
         super().__init__(_summary(errors), errors=list(errors), **details)
 
 
+class InvalidOverrides(HttpError):
+    """These are no rate limits."""
+
+    code = "invalid_overrides"
+    http_status = 422
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail=detail)
+
+
+class InvalidWhitelist(InvalidOverrides):
+    """This is no list of identities."""
+
+    code = "invalid_whitelist"
+
+
+class InvalidAgentId(InvalidOverrides):
+    """This is no identity."""
+
+    code = "invalid_agent_id"
+
+
+class InvalidLevel(HttpError):
+    """The hub has no such log level."""
+
+    code = "invalid_level"
+    http_status = 422
+
+
+class AgentNotConnected(HttpError):
+    """The agent is not connected at the moment."""
+
+    code = "agent_not_connected"
+    http_status = 404
+
+
 class InternalError(HttpError):
     """Something went wrong in the hub; the request id finds it in the log."""
 

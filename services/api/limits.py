@@ -65,4 +65,4 @@ class RequestLimits:
             return "unknown"
         if ":" not in text:
             return text
-        return str(ipaddress.ip_network((text, IPV6_NETWORK_BITS), strict=False))
+        return str(ipaddress.ip_network((text, IPV6_NETWORK_BITS), strict=False).network_address)

@@ -154,6 +154,34 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A number from ``low`` to ``high``, whole or not."""
+
+    low: float
+    high: float
+
+    def check(self, name: str, value: object) -> Problem | None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return wrong_type(name, "number", value)
+        if not self.low <= value <= self.high:
+            return problem_with(name, Code.OUT_OF_RANGE, f"must be from {self.low} to {self.high}", value=value)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """An object with a schema of its own; of its problems the first is reported."""
+
+    schema: Schema
+
+    def check(self, name: str, value: object) -> Problem | None:
+        if not isinstance(value, dict):
+            return wrong_type(name, "object", value)
+        found = self.schema.check(value)
+        return {**found[0], "field": f"{name}.{found[0]['field']}"} if found else None
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """One of a few words."""
 
@@ -233,9 +261,12 @@ def _doubtful(name: str, value: object) -> Iterator[Problem]:
 
 
 class Schema:
-    """The fields of an object."""
+    """The fields of an object. Others are ignored, or refused if it is ``closed``."""
 
-    def __init__(self, *, required: Mapping[str, Field] | None = None, optional: Mapping[str, Field]) -> None:
+    def __init__(
+        self, *, required: Mapping[str, Field] | None = None, optional: Mapping[str, Field], closed: bool = False
+    ) -> None:
+        self.closed = closed
         self.required = dict(sorted((required or {}).items()))
         self.optional = dict(sorted(optional.items()))
 
@@ -252,6 +283,13 @@ class Schema:
             value = body.get(name)
             if value is not None and (found := field.check(name, value)) is not None:
                 problems.append(found)
+        if self.closed:
+            known = self.required.keys() | self.optional.keys()
+            problems += [
+                problem(name[:_SHOWN_CHARACTERS], Code.UNKNOWN_VALUE, f"is none of {', '.join(sorted(known))}")
+                for name in body
+                if name not in known
+            ]
         return problems
 
     def require(self, request: ApiRequest) -> None:

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from agentcom.settings import SECOND, Settings
+from agentcom.store.config import RESET_AT
 from agentcom.store.store import Store
 from services.api.app import create_app, describe_registration
 from services.api.auth import Authenticator, RevocationListener, authenticator_for
 from services.api.bootstrap import FirstAdmin
+from services.config_watch import ConfigWatch
 from services.runtime import Component, HttpServer, Supervisor, health_routes
 from services.stores import store_service
 
@@ -19,7 +21,15 @@ SERVICE: Final = "api"
 
 def api_components(store: Store, settings: Settings, *, authenticator: Authenticator) -> Sequence[Component]:
     """The loops of the API; its app goes to whoever listens, see :func:`create_app`."""
-    return (FirstAdmin(store, settings), RevocationListener(store.gateways, authenticator))
+
+    def forget(_reset_at: str | None) -> None:
+        authenticator.clear()
+
+    return (
+        FirstAdmin(store, settings),
+        RevocationListener(store.gateways, authenticator),
+        ConfigWatch(store.services, {RESET_AT: forget}, name="api.config"),
+    )
 
 
 @asynccontextmanager

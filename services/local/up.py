@@ -19,6 +19,7 @@ from services.api.app import describe_registration
 from services.api.auth import authenticator_for
 from services.api.service import SERVICE as API
 from services.api.service import api_components
+from services.config_watch import log_level_watch
 from services.local.redis_component import RedisComponent
 from services.local.redis_server import EmbeddedRedis
 from services.local.welcome import print_welcome
@@ -53,6 +54,7 @@ async def build(settings: Settings) -> AsyncIterator[Supervisor]:
             )
             if redis is not None:
                 supervisor.add(RedisComponent(redis, stops_it=False))
+            supervisor.add(log_level_watch(store, settings))
             parts.update(_parts(store, settings, supervisor=supervisor, redis_url=url))
             for components in parts.values():
                 for component in components:

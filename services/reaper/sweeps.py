@@ -19,8 +19,8 @@ from agentcom.settings import SECOND, Settings
 from agentcom.store.link import CommandError
 from agentcom.store.store import Store
 from agentcom.store.tasks import Swept
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 

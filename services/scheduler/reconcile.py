@@ -11,9 +11,9 @@ import structlog
 from agentcom.errors import StoreUnavailable
 from agentcom.settings import SECOND
 from agentcom.store.matching import MatchRequest, MatchStore
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
 from services.scheduler.requests import MAX_SILENCE_S, serve
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 

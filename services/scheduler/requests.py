@@ -12,8 +12,8 @@ import structlog
 from agentcom.errors import StoreUnavailable
 from agentcom.store.link import CommandError
 from agentcom.store.matching import MatchRequest, MatchStore
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 

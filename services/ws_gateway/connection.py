@@ -12,12 +12,15 @@ import structlog
 from agentcom.errors import AgentComError, StoreUnavailable
 from agentcom.settings import SECOND, Settings
 from agentcom.store.gateways import OutboxEntry
+from agentcom.store.guard import Guard
 from agentcom.store.store import Store
+from agentcom.wire import outbound
 from agentcom.wire.close_codes import CloseCode, fit_reason
 from services.ws_gateway.calls import perform
 from services.ws_gateway.departures import Departures
 from services.ws_gateway.effects import Call, Close, Effect, Penalize, Send
 from services.ws_gateway.lease import Lease
+from services.ws_gateway.limits import FrameLimits
 from services.ws_gateway.operations import Identify, Operation
 from services.ws_gateway.registry import Registry, new_connection_id
 from services.ws_gateway.replies import Result
@@ -42,6 +45,7 @@ class Asked(NamedTuple):
 
     operation: Operation
     task: asyncio.Task[Result]
+    guard: Guard | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,7 @@ class Surroundings:
     lease: Lease
     registry: Registry
     departures: Departures
+    frame_limits: FrameLimits
 
 
 class SocketConnection:
@@ -270,8 +275,10 @@ class SocketConnection:
             agent_id = operation.agent_id
             self._gateway = around.lease.gateway
         call = perform(around.store, operation, agent_id=agent_id, conn=self.conn, gateway=self._gateway)
-        task = self._loop.create_task(call)
-        self._pending.append(Asked(operation, task))
+        kind = operation.request.value
+        guard = around.frame_limits.guard(kind, agent_id)
+        task = self._loop.create_task(call if guard is None else around.frame_limits.behind(guard, kind, call))
+        self._pending.append(Asked(operation, task, guard))
         task.add_done_callback(self._answered)
 
     def _answered(self, _task: asyncio.Task[Result]) -> None:
@@ -286,6 +293,10 @@ class SocketConnection:
             if not first.task.done():
                 break
             pending.pop(0)
+            if first.guard is not None and first.guard.verdict == "warn":
+                self._enqueue(
+                    outbound.rate_limit_warning(first.guard.tier, left=first.guard.left, limit=first.guard.limit)
+                )
             self._write_out(session.resolve(first.operation, _outcome(first)))
             if isinstance(first.operation, Identify) and session.phase is Phase.IDENTIFIED:
                 self._on_identified()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from agentcom.settings import Settings
+from agentcom.store.config import HEARTBEAT_INTERVAL
 from agentcom.store.store import Store
 from agentcom.wire.close_codes import CloseCode
+from services.config_watch import ConfigWatch
 from services.runtime import Component
 from services.ws_gateway.connection import Receive, SendMessage, SocketConnection, Surroundings
 from services.ws_gateway.departures import Departures
 from services.ws_gateway.lease import Lease
+from services.ws_gateway.limits import FrameLimits
 from services.ws_gateway.liveness import Liveness
 from services.ws_gateway.outbox import OutboxReader
 from services.ws_gateway.presence import Presence
@@ -45,12 +49,14 @@ class Gateway:
             lease=self.lease,
             registry=self.registry,
             departures=self.departures,
+            frame_limits=FrameLimits(store.rate_limits),
         )
         self.components: tuple[Component, ...] = (
             self.lease,
             OutboxReader(store.gateways, registry=self.registry, lease=self.lease),
             Presence(store.gateways, registry=self.registry, fanout_max=settings.presence_fanout_max),
             Liveness(store.agents, registry=self.registry),
+            ConfigWatch(store.services, {HEARTBEAT_INTERVAL: self._set_heartbeat}, name="gateway.config"),
         )
 
     @property
@@ -91,6 +97,12 @@ class Gateway:
         except TimeoutError:
             return False
         return True
+
+    def _set_heartbeat(self, value: str | None) -> None:
+        """Agents that identify from now on are asked to ping this often."""
+        interval = int(value) if value else self._around.settings.heartbeat_interval_ms
+        limits = replace(self._around.limits, heartbeat_interval_ms=interval)
+        self._around = replace(self._around, limits=limits)
 
     def _on_lease_lost(self) -> None:
         sockets = self.registry.sockets()

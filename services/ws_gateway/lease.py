@@ -13,8 +13,8 @@ import structlog
 from agentcom.errors import GatewayLeaseLost, StoreUnavailable
 from agentcom.settings import SECOND
 from agentcom.store.gateways import GatewayStore
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ import structlog
 from agentcom.errors import StoreUnavailable
 from agentcom.store.agents import AgentStore
 from agentcom.wire.close_codes import CloseCode
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 from services.ws_gateway.registry import Registry
 
 log = structlog.get_logger(__name__)

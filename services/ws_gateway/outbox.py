@@ -10,8 +10,8 @@ import structlog
 
 from agentcom.errors import StoreUnavailable
 from agentcom.store.gateways import GatewayStore, OutboxEntry
+from services.outage import Outage
 from services.runtime import BaseComponent, pause
-from services.stores import Outage
 from services.ws_gateway.lease import Lease
 from services.ws_gateway.registry import Registry
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias, assert_never
 
-from agentcom.errors import AgentComError, TaskNotFound
+from agentcom.errors import AgentComError, RateLimited, TaskNotFound
 from agentcom.store.agents import AgentPage, Resumption
 from agentcom.store.tasks import Report
 from agentcom.wire import outbound
@@ -41,6 +41,8 @@ _FAILURES: dict[FrameKind, str] = {
 
 def refusal(operation: Operation, error: AgentComError) -> bytes:
     """The error frame for an operation that was refused or got no answer."""
+    if isinstance(error, RateLimited):
+        return outbound.rate_limited(error.details, request_type=operation.request)
     code = "not_found" if isinstance(error, TaskNotFound) else error.code
     failure = _FAILURES.get(operation.request)
     return outbound.error(

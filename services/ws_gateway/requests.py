@@ -55,14 +55,16 @@ def operation_for(frame: Frame, *, max_result_bytes: int) -> Operation | Refused
 
 
 def _identify(data: dict[str, Any]) -> Identify:
+    """What is subscribed to is a feature like any other."""
     agent_id = data["agent_id"]
+    asked = {*(data.get("features") or ()), *(data.get("subscribe") or ())}
     return Identify(
         agent_id=agent_id,
         token_digest=digest(data["token"]),
         name=data.get("name", agent_id),
         status=data.get("status", "connected"),
         capabilities=tuple(data.get("capabilities") or ()),
-        features=tuple(sorted(_FEATURES.intersection(data.get("features") or ()))),
+        features=tuple(sorted(_FEATURES.intersection(asked))),
     )
 
 

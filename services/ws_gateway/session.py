@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
 
+from agentcom.domain.agents import AgentFeature
 from agentcom.errors import (
     AgentComError,
     ConnectionReplaced,
@@ -75,6 +76,7 @@ class Session:
         "phase",
         "tasks_completed",
         "tasks_failed",
+        "wants_presence",
     )
 
     def __init__(self, limits: SessionLimits) -> None:
@@ -85,6 +87,8 @@ class Session:
         self.orphaned = False
         self.tasks_completed = 0
         self.tasks_failed = 0
+        #: The agent asked to be told who comes and goes.
+        self.wants_presence = False
         self._limits = limits
         self._attempts = 0
         self._violations = 0
@@ -176,6 +180,7 @@ class Session:
         if not isinstance(outcome, AgentComError):
             self.phase = Phase.IDENTIFIED
             self.agent_id = operation.agent_id
+            self.wants_presence = AgentFeature.PRESENCE in operation.features
             return [Send(self._identified(operation.agent_id)), *(Send(frame) for frame in answer(operation, outcome))]
         self.phase = Phase.UNIDENTIFIED
         # Whatever was pushed belongs to an identify without an answer; the next one is given the assignment again.

@@ -63,14 +63,15 @@ return found
 
 
 async def dump(store: Store) -> Dump:
-    """Everything in the store's namespace at one moment, except what tests set to move its clock."""
+    """Everything in the store's namespace at one moment, but for the clock's shift and the counters by the hour."""
     root = store.keys.root
+    apart = (store.keys.clock_shift(), store.keys.known_agents(), store.keys.stats(""))
     pattern = _GLOB.sub(r"\\\1", root) + "*"
     content: Dump = {}
     for entry in as_list(await store.link.call("EVAL", _DUMP, 1, root, pattern)):
         raw_name, raw_kind, ttl, reply = as_list(entry)
         name, kind = as_bytes(raw_name).decode(), as_bytes(raw_kind).decode()
-        if name == store.keys.clock_shift():
+        if name.startswith(apart):
             continue
         short = name.removeprefix(root)
         content[short] = _decode(short, kind, reply)

@@ -125,7 +125,7 @@ class TestIdentify:
             "type": "identified",
             "agent_id": "a1",
             "protocol_version": 1,
-            "features": ["cancel", "generation", "progress", "reject"],
+            "features": ["cancel", "generation", "presence", "progress", "reject"],
             "heartbeat_interval_ms": 30_000,
             "max_frame_bytes": 10_000,
         }

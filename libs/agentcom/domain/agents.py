@@ -53,6 +53,7 @@ class AgentFeature(StrEnum):
     PROGRESS = "progress"  #: sends task_progress while its agent works
     CANCEL = "cancel"  #: understands task_cancel
     RECOVER = "recover"  #: sends task_recovering after every identify for a task it holds
+    PRESENCE = "presence"  #: wants to be told who comes and goes, however many that are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

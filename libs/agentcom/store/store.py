@@ -7,6 +7,7 @@ from redis.asyncio import ConnectionPool, Redis
 from agentcom.settings import Settings
 from agentcom.store.admin_log import AdminLog
 from agentcom.store.agents import AgentStore
+from agentcom.store.analytics import AnalyticsStore
 from agentcom.store.channels import ChannelStore
 from agentcom.store.gateways import GatewayStore
 from agentcom.store.keys import Keys
@@ -14,10 +15,9 @@ from agentcom.store.link import Link
 from agentcom.store.mail import MailStore
 from agentcom.store.matching import MatchStore
 from agentcom.store.message_reader import MessageReader
+from agentcom.store.rate_limits import RateLimiter
 from agentcom.store.scripts import Scripts, greeting
 from agentcom.store.server import ServerStore
-from agentcom.store.message_reader import MessageReader
-from agentcom.store.rate_limits import RateLimiter
 from agentcom.store.services import ServiceStore
 from agentcom.store.task_reader import TaskReader
 from agentcom.store.tasks import TaskStore
@@ -50,6 +50,7 @@ class Store:
         self.tokens = TokenStore(self.scripts, self.link, self.keys)
         self.services = ServiceStore(self.scripts, self.link, self.blocking, self.keys)
         self.rate_limits = RateLimiter(self.scripts, self.link, self.keys, settings)
+        self.analytics = AnalyticsStore(self.link, self.keys, self.agents)
         self.admin_log = AdminLog(self.scripts, self.link, self.keys)
         self.server = ServerStore(self.link)
 

@@ -48,6 +48,7 @@ FIELDS: Mapping[FrameKind, tuple[Field, ...]] = {
             Field("status", Kind.STRING, limit=256),
             Field("capabilities", Kind.STRINGS, limit=128, max_items=MAX_CAPABILITIES, plain=True),
             Field("features", Kind.STRINGS, limit=64, max_items=MAX_FEATURES),
+            Field("subscribe", Kind.STRINGS, limit=64, max_items=MAX_FEATURES),
         ),
         FrameKind.PING: (),
         FrameKind.STATUS: (Field("status", Kind.STRING, required=True, limit=256),),

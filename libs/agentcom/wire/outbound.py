@@ -11,7 +11,7 @@ from agentcom.domain.agents import Agent
 
 PROTOCOL_VERSION = 1
 #: What this hub understands beyond the first version of the protocol.
-FEATURES = ("cancel", "generation", "progress", "reject")
+FEATURES = ("cancel", "generation", "presence", "progress", "reject")
 
 INVALID_JSON = b'{"type":"error","error":"invalid_json","code":"invalid_json","message":"The frame is not valid JSON."}'
 NOT_IDENTIFIED = (
@@ -69,6 +69,16 @@ def task_reassign(task_id: str) -> bytes:
 def presence(event: str, *, agent_id: str, agent: Mapping[str, Any] | None) -> bytes:
     """``agent_joined`` and ``status_changed`` carry the agent, ``agent_left`` only its id."""
     return orjson.dumps({"type": event, "agent_id": agent_id} if agent is None else {"type": event, "agent": agent})
+
+
+def rate_limit_warning(tier: str, *, left: int, limit: int) -> bytes:
+    """Comes before the answer; the frame was served."""
+    return orjson.dumps({"type": "rate_limit_warning", "tier": tier, "remaining": left, "capacity": limit})
+
+
+def rate_limited(details: Mapping[str, object], *, request_type: str) -> bytes:
+    """The frame was not served. ``details`` are the tier and the milliseconds to wait."""
+    return orjson.dumps({"type": "rate_limited", **details, "request_type": request_type})
 
 
 def error(

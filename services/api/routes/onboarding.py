@@ -9,6 +9,7 @@ from typing import Final, cast
 from agentcom.domain.names import ADMIN_AGENT_ID, is_reserved_agent_id
 from agentcom.errors import AgentExists
 from agentcom.settings import Settings
+from agentcom.store.config import DEFAULT_REPO
 from agentcom.store.store import Store
 from agentcom.store.tokens import Role
 from services.api.addresses import hub_urls
@@ -20,7 +21,6 @@ from services.api.routing import Endpoint
 from services.api.schemas import AgentIdField, Code, Schema, Text, invalid, problem_with
 
 MAX_BODY_BYTES: Final = 16 * 1024
-DEFAULT_REPO: Final = "default_repo"  #: its name in the run-time configuration
 
 _REGISTER: Final = Schema(required={"agent_id": AgentIdField()}, optional={"enrolment_key": Text(1_024, secret=True)})
 

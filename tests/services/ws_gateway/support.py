@@ -73,7 +73,9 @@ class GatewayHub:
     """A gateway under its supervisor, and a store of the test's own."""
 
     def __init__(self, redis_url: str, namespace: str, **settings: Any) -> None:
-        self.settings = Settings(**{"redis_url": redis_url, "namespace": namespace, "port": 0, **settings})
+        unlimited = {"rate_light": 0, "rate_normal": 0}
+        chosen = {"redis_url": redis_url, "namespace": namespace, "port": 0, **unlimited, **settings}
+        self.settings = Settings(**chosen)
         self.redis_url = redis_url
         self._stack = AsyncExitStack()
 

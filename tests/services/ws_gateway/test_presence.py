@@ -88,3 +88,38 @@ async def test_the_list_of_agents(hub: GatewayHub) -> None:
 
 def _names(frame: Frame, agent_id: str) -> bool:
     return agent_id in {frame.get("agent_id"), frame.get("agent", {}).get("agent_id")}
+
+
+async def test_above_the_limit_only_those_are_told_that_asked(redis_url: str, namespace: str) -> None:
+    async with GatewayHub(redis_url, namespace, presence_fanout_max=0) as hub:
+        by_feature = await hub.agent("a1", features=["presence"])
+        by_name = await hub.agent("a2", subscribe=["presence", "unknown"])
+        silent = await hub.agent("a3")
+        await hub.agent("a4")
+        for watcher in (by_feature, by_name):
+            while (await watcher.until("agent_joined"))["agent"]["agent_id"] != "a4":
+                pass
+        assert (await silent.ask({"type": "ping"}))["type"] == "pong"
+        assert [frame for frame in silent.passed if frame["type"] in EVENTS] == []
+
+
+async def test_of_one_agent_only_the_last_state_is_told(hub: GatewayHub) -> None:
+    """Ten connects and leaves within one window are one event."""
+    watcher = await hub.agent("a1")
+    token = await hub.token("a2")
+    for _ in range(9):
+        await hub.agent("a2", token=token)
+    other = await hub.agent("a2", token=token)
+    await other.ask({"type": "status", "status": "last"}, "status_updated")
+
+    async def settled() -> Frame:
+        told = [frame["agent"]["status"] for frame in watcher.passed if "agent" in frame]
+        assert "last" in told, told
+        return watcher.passed[-1]
+
+    async def look() -> Frame:
+        watcher.passed.append(await watcher.until("agent_joined", "status_changed"))
+        return await settled()
+
+    await eventually(look)
+    assert len(watcher.passed) < 10

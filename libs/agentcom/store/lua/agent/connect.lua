@@ -4,7 +4,7 @@
 -- ARGV: agent_id conn gateway token_digest name status capabilities capabilities_sent features progress_timeout_ms mailbox_cap
 -- RETURNS: OK {assign_frame cancel_frame mail_seq} | COOLDOWN {remaining_ms} | INVALID_TOKEN | TOKEN_AGENT_MISMATCH | GATEWAY_LEASE_LOST
 -- EVENTS: agent_joined
--- INCLUDE: keys clock events sets queue agent_state match mail mail_sync presence
+-- INCLUDE: keys clock stats events sets queue agent_state match mail mail_sync presence
 -- assign_frame: an assignment the agent has not accepted, to be pushed again; cancel_frame: a cancel it may not have
 -- seen; '' if none. mail_seq is the number of the latest message: what the agent missed up to it is in its mailbox, what
 -- comes after it is pushed. capabilities is the joined set, capabilities_sent the JSON list as the client sent it.
@@ -39,6 +39,7 @@ redis.call('ZADD', seen_key(), now, agent_id)
 redis.call('SADD', gateway_agents_key(gateway), agent_id)
 count_capabilities(capabilities, 1)
 emit('agent_joined', 'agent_id', agent_id, 'gateway', gateway)
+count_connect(agent_id)
 
 local channels = subscribed_channels(agent_id)
 local mail_seq = sync_mail(agent_id, channels, tonumber(mailbox_cap))

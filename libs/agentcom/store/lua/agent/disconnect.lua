@@ -4,7 +4,7 @@
 -- ARGV: agent_id conn reason grace_ms written
 -- RETURNS: OK | CONNECTION_REPLACED
 -- EVENTS: agent_left
--- INCLUDE: keys clock events sets agent_state mail mail_sync presence
+-- INCLUDE: keys clock stats events sets agent_state mail mail_sync presence
 -- written is the number up to which all mail was written to the socket, '' if nobody knows.
 
 if redis.call('HGET', agent_key(agent_id), 'conn') ~= conn then return {'CONNECTION_REPLACED'} end

@@ -3,7 +3,7 @@
 -- ARGV: stale_ms grace_ms limit
 -- RETURNS: OK {served more}
 -- EVENTS: agent_left
--- INCLUDE: keys clock events sets agent_state mail mail_sync presence
+-- INCLUDE: keys clock stats events sets agent_state mail mail_sync presence
 
 local silent = redis.call('ZRANGEBYSCORE', seen_key(), '-inf', now - tonumber(stale_ms), 'LIMIT', 0, limit)
 for _, agent_id in ipairs(silent) do

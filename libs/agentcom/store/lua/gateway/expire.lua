@@ -4,7 +4,7 @@
 -- ARGV: grace_ms limit
 -- RETURNS: OK {served more}
 -- EVENTS: agent_left
--- INCLUDE: keys clock events sets agent_state mail mail_sync presence
+-- INCLUDE: keys clock stats events sets agent_state mail mail_sync presence
 
 local lapsed = redis.call('ZRANGEBYSCORE', gateways_key(), '-inf', now, 'LIMIT', 0, 1)[1]
 if not lapsed then return {'OK', 0, 0} end

@@ -1,4 +1,4 @@
--- Coming and going of agents. Needs keys clock events sets agent_state mail mail_sync.
+-- Coming and going of agents. Needs keys clock stats events sets agent_state mail mail_sync.
 
 -- Takes a connected agent off its connection: out of the lists, and out of the idle sets if it waited for work.
 local function detach(agent_id, state, capabilities, gateway)
@@ -24,6 +24,8 @@ local function disconnect(agent_id, reason, grace_ms, written)
   else
     redis.call('DEL', agent_key(agent_id))
   end
-  emit('agent_left', 'agent_id', agent_id, 'reason', reason, 'connected_ms', now - tonumber(agent[5] or now))
+  local connected_ms = now - tonumber(agent[5] or now)
+  emit('agent_left', 'agent_id', agent_id, 'reason', reason, 'connected_ms', connected_ms)
+  count_leave(agent_id, connected_ms)
   publish_presence('agent_left', agent_id)
 end
