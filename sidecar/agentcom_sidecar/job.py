@@ -11,7 +11,6 @@ from agentcom_sidecar import workspace as workspaces
 from agentcom_sidecar.config import SidecarConfig
 from agentcom_sidecar.git import GitError
 from agentcom_sidecar.handover import hand_over
-from agentcom_sidecar.hook_run import HookRun
 from agentcom_sidecar.journal import Task
 from agentcom_sidecar.openclaw_exec_run import OpenClawExecRun
 from agentcom_sidecar.openclaw_run import OpenClawRun
@@ -34,6 +33,8 @@ def make_run(config: SidecarConfig, task: Task) -> Run:
         case "openclaw-exec":
             return OpenClawExecRun(config, task)
         case "hook":
+            from agentcom_sidecar.hook_run import HookRun  # noqa: PLC0415 - only this mode needs an HTTP client
+
             return HookRun(config, task)
         case "command":
             return ProcessRun(config, task) if config.wake_command else ExternalRun(config, task)
