@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 from agentcom.store.agents import Connection
 from agentcom.store.store import Store
+from services.ws_gateway.message_calls import perform_message
 from services.ws_gateway.operations import (
     Accept,
     Complete,
@@ -15,11 +16,17 @@ from services.ws_gateway.operations import (
     Heartbeat,
     Identify,
     ListAgents,
+    ListChannels,
     Operation,
     Progress,
+    Publish,
+    ReadChannel,
     Recover,
     Reject,
+    SendMessage,
     SetStatus,
+    Subscribe,
+    Unsubscribe,
 )
 from services.ws_gateway.replies import Result
 
@@ -65,6 +72,8 @@ def perform(
             return store.agents.set_status(agent_id, conn=conn, status=operation.status)
         case ListAgents():
             return store.agents.page(cursor=None, limit=LISTED_AGENTS)
+        case SendMessage() | Publish() | ListChannels() | Subscribe() | Unsubscribe() | ReadChannel():
+            return perform_message(store, operation, agent_id=agent_id)
         case Identify():
             return store.agents.connect(
                 Connection(

@@ -18,10 +18,14 @@ from agentcom.wire import outbound
 from agentcom.wire.close_codes import CloseCode, fit_reason
 from services.ws_gateway.calls import perform
 from services.ws_gateway.departures import Departures
+from services.ws_gateway.direct import Writer, frame_writer
 from services.ws_gateway.effects import Call, Close, Effect, Penalize, Send
+from services.ws_gateway.fanout import Fanout
 from services.ws_gateway.lease import Lease
+from services.ws_gateway.letters import Letter, direct_letter
 from services.ws_gateway.limits import FrameLimits
 from services.ws_gateway.operations import Identify, Operation
+from services.ws_gateway.receipts import Receipts
 from services.ws_gateway.registry import Registry, new_connection_id
 from services.ws_gateway.replies import Result
 from services.ws_gateway.session import Phase, Session, SessionLimits
@@ -58,6 +62,8 @@ class Surroundings:
     lease: Lease
     registry: Registry
     departures: Departures
+    fanout: Fanout
+    receipts: Receipts
     frame_limits: FrameLimits
 
 
@@ -91,6 +97,8 @@ class SocketConnection:
         "_send",
         "_task",
         "_unwritten",
+        "_write_frame",
+        "_writing",
         "conn",
         "frames_out",
         "session",
@@ -113,8 +121,11 @@ class SocketConnection:
         self._bytes_out = 0
         # Two queues as lists: they are short, mostly empty, and an empty deque is ten times as large.
         #: What answers the frames so far, in their order: calls on their way, and frames that wait behind them.
-        self._pending: list[Asked | bytes] = []
-        self._outbound: list[bytes] = []
+        self._pending: list[Asked | bytes | Letter] = []
+        self._outbound: list[bytes | Letter] = []
+        #: The letter that is being written, and how a finished frame is written past the queue, if that can be done.
+        self._writing: Letter | None = None
+        self._write_frame: Writer | None = None
         self._outbound_bytes = 0
         self._unwritten: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -183,11 +194,12 @@ class SocketConnection:
         session, closing = self.session, self._closing
         if closing is None:
             session.closed_by_client()
-            self._leave("client_closed" if code in {1000, 1001} else "connection_lost")
+            self._leave("client_closed" if code in {1000, 1001} else "connection_lost", written=self.written_through())
         for timer in (self._identify_timer, self._cut_short):
             if timer is not None:
                 timer.cancel()
         self._around.registry.remove(self)
+        self._around.fanout.forget(self)
         log.info(
             "session_ended",
             agent_id=session.agent_id,
@@ -206,11 +218,14 @@ class SocketConnection:
             close_reason=reason if closing is None else closing.reason,
         )
 
-    def _leave(self, reason: str) -> None:
-        """Take the agent off this connection in the store; calls already made come first."""
+    def _leave(self, reason: str, *, written: int) -> None:
+        """Take the agent off this connection in the store; calls already made and receipts come first."""
         self._around.registry.forget_agent(self)
+        self._around.receipts.send_now()
         for agent_id in self.session.claimed_agents:
-            self._around.departures.leave(agent_id, conn=self.conn, gateway=self._gateway, reason=reason)
+            self._around.departures.leave(
+                agent_id, conn=self.conn, gateway=self._gateway, reason=reason, written=written
+            )
 
     def _identify_overdue(self) -> None:
         self._write_out(self.session.identify_overdue())
@@ -222,9 +237,33 @@ class SocketConnection:
         if entry.kind == "close":
             self.close(entry.code or CloseCode.STALE, entry.frame.decode(errors="replace"))
             return
-        self._write_out(self.session.push(entry.frame))
+        self._push(direct_letter(entry) if entry.kind == "mail" else entry.frame)
+
+    def post(self, letter: Letter) -> None:
+        """A broadcast or post. Never waits; where nothing is to be written before it, it is written here and now."""
+        if letter.sender and letter.sender == self.session.agent_id:
+            return
+        write = self._write_frame
+        if write is not None and not self._outbound and self._writing is None and self.session.is_free:
+            idle = self._unwritten is not None and not self._unwritten.done() and self._closing is None
+            if idle and write(letter.wire):
+                self.frames_out += 1
+                self._bytes_out += len(letter.wire)
+                return
+        self._push(letter)
+
+    def _push(self, frame: bytes | Letter) -> None:
+        self._write_out(self.session.push(frame))
         if self.session.held > self._around.settings.outbound_queue_frames:
             self._overflow()
+
+    def written_through(self) -> int:
+        """The number up to which all mail handed to this connection was written to its socket."""
+        if self._writing is not None:
+            return self._writing.seq - 1
+        first = next((frame.seq for frame in self._outbound if isinstance(frame, Letter)), 0)
+        first = first or self.session.first_letter_held
+        return first - 1 if first else self._around.fanout.latest
 
     def offer(self, frame: bytes) -> None:
         """A frame that may be left out, and is if the client is behind with reading."""
@@ -286,7 +325,7 @@ class SocketConnection:
         pending, session = self._pending, self.session
         while pending:
             first = pending[0]
-            if isinstance(first, bytes):
+            if isinstance(first, bytes | Letter):
                 pending.pop(0)
                 self._enqueue(first)
                 continue
@@ -306,6 +345,7 @@ class SocketConnection:
 
     def _on_identified(self) -> None:
         self._around.registry.identified(self)
+        self._write_frame = frame_writer(self._send)
         if self._identify_timer is not None:
             self._identify_timer.cancel()
             self._identify_timer = None
@@ -324,10 +364,10 @@ class SocketConnection:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, frame: bytes) -> None:
+    def _enqueue(self, frame: bytes | Letter) -> None:
         if self._closing is not None:
             return
-        settings, size = self._around.settings, len(frame)
+        settings, size = self._around.settings, _size(frame)
         full = len(self._outbound) >= settings.outbound_queue_frames
         # One frame always fits, however large, or a client could never be given a large task.
         if full or (self._outbound and self._outbound_bytes + size > settings.outbound_queue_bytes):
@@ -343,7 +383,10 @@ class SocketConnection:
 
     def _begin_close(self, closing: Close) -> None:
         self._closing = closing
-        self._leave(f"close_{closing.code}")
+        written = self.written_through()
+        # What was not written by now stays in the mailbox; written all the same, it would be there and here.
+        self._outbound[:] = [frame for frame in self._outbound if not isinstance(frame, Letter)]
+        self._leave(f"close_{closing.code}", written=written)
         self._cut_short = self._loop.call_later(CLOSE_PATIENCE_S, self.abort)
         self._wake_writer()
         self._read_on()
@@ -362,7 +405,7 @@ class SocketConnection:
             while True:
                 while outbound and not self._overflowed:
                     await send({"type": "websocket.send", "text": self._next_text()})
-                    self.frames_out += 1
+                    self._wrote()
                 if self._closing is not None:
                     reason = fit_reason(self._closing.reason)
                     await send({"type": "websocket.close", "code": self._closing.code, "reason": reason})
@@ -376,10 +419,24 @@ class SocketConnection:
 
     def _next_text(self) -> str:
         frame = self._outbound.pop(0)
-        size = len(frame)
+        size = _size(frame)
         self._outbound_bytes -= size
         self._bytes_out += size
+        if isinstance(frame, Letter):
+            self._writing = frame
+            return frame.text
         return frame.decode(errors="replace")
+
+    def _wrote(self) -> None:
+        """The frame last taken is written."""
+        self.frames_out += 1
+        letter, self._writing = self._writing, None
+        if letter is not None and letter.message_id:
+            self._around.receipts.add(self.session.agent_id or "", letter)
+
+
+def _size(frame: bytes | Letter) -> int:
+    return len(frame.text) if isinstance(frame, Letter) else len(frame)
 
 
 def _outcome(asked: Asked) -> Result | AgentComError:

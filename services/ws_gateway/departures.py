@@ -31,9 +31,9 @@ class Departures:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def leave(self, agent_id: str, *, conn: str, gateway: str, reason: str) -> None:
-        """The connection has ended; returns at once."""
-        self._start(self._leave(agent_id, conn=conn, gateway=gateway, reason=reason))
+    def leave(self, agent_id: str, *, conn: str, gateway: str, reason: str, written: int) -> None:
+        """The connection has ended, and all mail up to the number ``written`` was written to it; returns at once."""
+        self._start(self._leave(agent_id, conn=conn, gateway=gateway, reason=reason, written=written))
 
     def penalize(self, agent_id: str) -> None:
         """The agent was disconnected for too many invalid frames; returns at once."""
@@ -58,11 +58,11 @@ class Departures:
         else:
             log.info("agent_penalized", agent_id=agent_id, cooldown_ms=cooldown_ms)
 
-    async def _leave(self, agent_id: str, *, conn: str, gateway: str, reason: str) -> None:
+    async def _leave(self, agent_id: str, *, conn: str, gateway: str, reason: str, written: int) -> None:
         async with self._room:
             while self._lease.holds(gateway):
                 try:
-                    await self._agents.disconnect(agent_id, conn=conn, reason=reason)
+                    await self._agents.disconnect(agent_id, conn=conn, reason=reason, written=written)
                 except StoreUnavailable:
                     await asyncio.sleep(RETRY_S)
                 else:

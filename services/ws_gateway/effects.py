@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from services.ws_gateway.letters import Letter
 from services.ws_gateway.operations import Operation
 
 
@@ -12,7 +13,7 @@ from services.ws_gateway.operations import Operation
 class Send:
     """Write one frame."""
 
-    frame: bytes
+    frame: bytes | Letter
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ from services.config_watch import ConfigWatch
 from services.runtime import Component
 from services.ws_gateway.connection import Receive, SendMessage, SocketConnection, Surroundings
 from services.ws_gateway.departures import Departures
+from services.ws_gateway.fanout import Fanout
 from services.ws_gateway.lease import Lease
 from services.ws_gateway.limits import FrameLimits
 from services.ws_gateway.liveness import Liveness
 from services.ws_gateway.outbox import OutboxReader
 from services.ws_gateway.presence import Presence
+from services.ws_gateway.receipts import Receipts
 from services.ws_gateway.registry import Registry
 from services.ws_gateway.session import SessionLimits
 
@@ -41,6 +43,8 @@ class Gateway:
         self.registry = Registry()
         self.lease = Lease(store.gateways, lease_ms=settings.gateway_lease_ms, on_lost=self._on_lease_lost)
         self.departures = Departures(store.agents, self.lease)
+        self._fanout = Fanout(self.registry)
+        self._receipts = Receipts(store.mail, registry=self.registry, lease=self.lease, fanout=self._fanout)
         self._draining = False
         self._around = Surroundings(
             store=store,
@@ -49,11 +53,14 @@ class Gateway:
             lease=self.lease,
             registry=self.registry,
             departures=self.departures,
+            fanout=self._fanout,
+            receipts=self._receipts,
             frame_limits=FrameLimits(store.rate_limits),
         )
         self.components: tuple[Component, ...] = (
             self.lease,
-            OutboxReader(store.gateways, registry=self.registry, lease=self.lease),
+            OutboxReader(store.gateways, registry=self.registry, lease=self.lease, fanout=self._fanout),
+            self._receipts,
             Presence(store.gateways, registry=self.registry, fanout_max=settings.presence_fanout_max),
             Liveness(store.agents, registry=self.registry),
             ConfigWatch(store.services, {HEARTBEAT_INTERVAL: self._set_heartbeat}, name="gateway.config"),
@@ -85,6 +92,7 @@ class Gateway:
                     connection.abort()
         try:
             async with asyncio.timeout(DEPARTURE_PATIENCE_S):
+                await self._receipts.settled()
                 await self.departures.settled()
         except TimeoutError:
             log.warning("gateway_drain_untold")  # the store finds out when the lease ends

@@ -93,8 +93,70 @@ class Recover:
     generation: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendMessage:
+    """A message to one agent, or to everybody where ``to`` is None.
+
+    ``payload`` is compact JSON text of an object; ``chosen_id`` is the id that the client chose, None without one.
+    """
+
+    request: ClassVar[FrameKind] = FrameKind.MESSAGE
+    to: str | None
+    message_type: str
+    payload: bytes
+    reply_to: str | None
+    chosen_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListChannels:
+    request: ClassVar[FrameKind] = FrameKind.LIST_CHANNELS
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """``asked`` is the channel as the client spelled it, ``name`` is normalised."""
+
+    request: ClassVar[FrameKind] = FrameKind.CHANNEL_SUBSCRIBE
+    asked: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    request: ClassVar[FrameKind] = FrameKind.CHANNEL_UNSUBSCRIBE
+    asked: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """As :class:`SendMessage`, to a channel."""
+
+    request: ClassVar[FrameKind] = FrameKind.CHANNEL_PUBLISH
+    asked: str
+    name: str
+    message_type: str
+    payload: bytes
+    reply_to: str | None
+    chosen_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadChannel:
+    """Posts after one (``since``), before one, or the latest where both are None."""
+
+    request: ClassVar[FrameKind] = FrameKind.CHANNEL_HISTORY
+    asked: str
+    name: str
+    since: int | None
+    before: int | None
+    limit: int
+
+
+MessageOperation: TypeAlias = SendMessage | ListChannels | Subscribe | Unsubscribe | Publish | ReadChannel
 TaskOperation: TypeAlias = Accept | Progress | Complete | Fail | Reject | ConfirmCancel | Recover
-Operation: TypeAlias = Identify | Heartbeat | SetStatus | ListAgents | TaskOperation
+Operation: TypeAlias = Identify | Heartbeat | SetStatus | ListAgents | MessageOperation | TaskOperation
 
 #: While one of these is on its way, pushes for the connection wait: the assignment that follows a report, or an
 #: identify, travels on another connection to the store and would otherwise overtake the answer.

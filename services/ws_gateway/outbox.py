@@ -12,6 +12,7 @@ from agentcom.errors import StoreUnavailable
 from agentcom.store.gateways import GatewayStore, OutboxEntry
 from services.outage import Outage
 from services.runtime import BaseComponent, pause
+from services.ws_gateway.fanout import KINDS, Fanout
 from services.ws_gateway.lease import Lease
 from services.ws_gateway.registry import Registry
 
@@ -28,13 +29,14 @@ class OutboxReader(BaseComponent):
     """Reads the outbox of the current lease from where it stopped, also across outages of the store.
 
     Handing over never waits for a socket. An entry for a connection that has ended is dropped: its agent is given the
-    assignment again when it comes back, or the assignment's deadline returns the task.
+    assignment again when it comes back, or the assignment's deadline returns the task; a message is in its mailbox.
     """
 
-    def __init__(self, gateways: GatewayStore, *, registry: Registry, lease: Lease) -> None:
+    def __init__(self, gateways: GatewayStore, *, registry: Registry, lease: Lease, fanout: Fanout) -> None:
         super().__init__("gateway.outbox", max_silence=60.0)
         self._gateways = gateways
         self._registry = registry
+        self._fanout = fanout
         self._lease = lease
         self._gateway = ""
         self._after = BEGINNING
@@ -75,8 +77,9 @@ class OutboxReader(BaseComponent):
 
     def _hand_over(self, entries: Sequence[OutboxEntry]) -> None:
         for entry in entries:
-            connection = self._registry.get(entry.conn)
-            if connection is not None:
+            if entry.kind in KINDS:
+                self._fanout.take(entry)
+            elif (connection := self._registry.get(entry.conn)) is not None:
                 connection.deliver(entry)
             self._after = entry.entry_id
         self._untrimmed += len(entries)

@@ -9,6 +9,7 @@ from agentcom.store.agents import AgentPage, Resumption
 from agentcom.store.tasks import Report
 from agentcom.wire import outbound
 from agentcom.wire.frames import FrameKind
+from services.ws_gateway.message_replies import MessageResult, answer_message
 from services.ws_gateway.operations import (
     Accept,
     Complete,
@@ -17,15 +18,21 @@ from services.ws_gateway.operations import (
     Heartbeat,
     Identify,
     ListAgents,
+    ListChannels,
     Operation,
     Progress,
+    Publish,
+    ReadChannel,
     Recover,
     Reject,
+    SendMessage,
     SetStatus,
+    Subscribe,
+    Unsubscribe,
 )
 
 #: What the store answers: for each operation the type that its store method returns.
-Result: TypeAlias = Resumption | Report | AgentPage | int | None
+Result: TypeAlias = Resumption | Report | AgentPage | MessageResult | int | None
 
 #: How a first-version client reads that a report was refused: this, a colon, the reason.
 _FAILURES: dict[FrameKind, str] = {
@@ -52,6 +59,7 @@ def refusal(operation: Operation, error: AgentComError) -> bytes:
         request_type=operation.request,
         task_id=getattr(operation, "task_id", None),
         generation=getattr(operation, "generation", None),
+        message_id=getattr(operation, "chosen_id", None),
         retryable=error.retryable,
     )
 
@@ -82,6 +90,8 @@ def answer(operation: Operation, result: Result) -> tuple[bytes, ...]:
         case ListAgents():
             assert isinstance(result, AgentPage)  # noqa: S101
             return (outbound.agents(result.agents, truncated=result.cursor is not None),)
+        case SendMessage() | Publish() | ListChannels() | Subscribe() | Unsubscribe() | ReadChannel():
+            return (answer_message(operation, result),)
         case Identify():
             assert isinstance(result, Resumption)  # noqa: S101
             return tuple(frame for frame in (result.assign_frame, result.cancel_frame) if frame is not None)

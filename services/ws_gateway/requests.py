@@ -11,6 +11,7 @@ from agentcom.errors import TaskNotFound
 from agentcom.store.tokens import digest
 from agentcom.wire import outbound
 from agentcom.wire.frames import Frame, FrameKind, Refused
+from services.ws_gateway.message_requests import message_operation
 from services.ws_gateway.operations import (
     Accept,
     Complete,
@@ -34,7 +35,7 @@ TASK_ID_LENGTH = 128
 _FEATURES = frozenset(AgentFeature)
 
 
-def operation_for(frame: Frame, *, max_result_bytes: int) -> Operation | Refused:
+def operation_for(frame: Frame, *, max_result_bytes: int, max_payload_bytes: int) -> Operation | Refused:
     """The operation, or an error frame for what the store need not be asked about."""
     data = frame.data
     match frame.kind:
@@ -46,6 +47,15 @@ def operation_for(frame: Frame, *, max_result_bytes: int) -> Operation | Refused
             return SetStatus(data["status"])
         case FrameKind.LIST_AGENTS:
             return ListAgents()
+        case (
+            FrameKind.MESSAGE
+            | FrameKind.LIST_CHANNELS
+            | FrameKind.CHANNEL_SUBSCRIBE
+            | FrameKind.CHANNEL_UNSUBSCRIBE
+            | FrameKind.CHANNEL_PUBLISH
+            | FrameKind.CHANNEL_HISTORY
+        ):
+            return message_operation(frame, max_payload_bytes=max_payload_bytes)
     operation = _task_operation(frame.kind, data, max_result_bytes=max_result_bytes)
     if isinstance(operation, Refused):
         return operation

@@ -18,11 +18,13 @@ from agentcom.errors import (
     InvalidToken,
     TokenAgentMismatch,
 )
-from agentcom.settings import SECOND, Settings
+from agentcom.settings import KIB, SECOND, Settings
+from agentcom.store.agents import Resumption
 from agentcom.wire import outbound
 from agentcom.wire.close_codes import CloseCode
 from agentcom.wire.frames import FrameKind, Refused, parse, refuse_binary
 from services.ws_gateway.effects import Call, Close, Effect, Penalize, Send
+from services.ws_gateway.letters import Letter
 from services.ws_gateway.operations import HOLDING, Complete, Fail, Identify, Operation
 from services.ws_gateway.replies import Result, answer, refusal
 from services.ws_gateway.requests import operation_for
@@ -46,6 +48,7 @@ class SessionLimits:
     max_frame_bytes: int
     max_result_bytes: int
     heartbeat_interval_ms: int
+    max_payload_bytes: int = 256 * KIB
 
     @classmethod
     def of(cls, settings: Settings) -> SessionLimits:
@@ -53,6 +56,7 @@ class SessionLimits:
             max_frame_bytes=settings.max_frame_bytes,
             max_result_bytes=settings.max_result_bytes,
             heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            max_payload_bytes=settings.max_payload_bytes,
         )
 
 
@@ -72,6 +76,7 @@ class Session:
         "_window_start",
         "agent_id",
         "claimed_agents",
+        "letters_lost_from",
         "orphaned",
         "phase",
         "tasks_completed",
@@ -94,7 +99,9 @@ class Session:
         self._violations = 0
         self._window_start = float("-inf")
         self._holding = 0
-        self._held: list[bytes] = []
+        self._held: list[bytes | Letter] = []
+        #: The number of the first letter that was held and will not be written, 0 if there is none.
+        self.letters_lost_from = 0
 
     @property
     def held(self) -> int:
@@ -120,7 +127,11 @@ class Session:
                 return [Send(self._identify_again(frame.data["agent_id"]))]
         elif self.phase is Phase.UNIDENTIFIED:
             return [Send(outbound.NOT_IDENTIFIED)]
-        operation = operation_for(frame, max_result_bytes=self._limits.max_result_bytes)
+        operation = operation_for(
+            frame,
+            max_result_bytes=self._limits.max_result_bytes,
+            max_payload_bytes=self._limits.max_payload_bytes,
+        )
         if isinstance(operation, Refused):
             return [Send(operation.reply)]
         if isinstance(operation, Identify):
@@ -180,6 +191,7 @@ class Session:
         if not isinstance(outcome, AgentComError):
             self.phase = Phase.IDENTIFIED
             self.agent_id = operation.agent_id
+            self._keep_letters_after(outcome.mail_seq if isinstance(outcome, Resumption) else 0)
             self.wants_presence = AgentFeature.PRESENCE in operation.features
             return [Send(self._identified(operation.agent_id)), *(Send(frame) for frame in answer(operation, outcome))]
         self.phase = Phase.UNIDENTIFIED
@@ -202,6 +214,11 @@ class Session:
                     effects += self.close(CloseCode.VIOLATIONS, "too many failed identify attempts")
                 return effects
         return [Send(refusal(operation, outcome))]
+
+    def _keep_letters_after(self, seq: int) -> None:
+        """What was sent up to this number before the agent was on this connection is in its mailbox."""
+        agent_id = self.agent_id or ""
+        self._held = [held for held in self._held if not isinstance(held, Letter) or held.is_for(agent_id, after=seq)]
 
     def _disclaim(self, agent_id: str) -> None:
         self.claimed_agents = tuple(claimed for claimed in self.claimed_agents if claimed != agent_id)
@@ -226,7 +243,18 @@ class Session:
 
     # -- what the hub has to say -----------------------------------------------------------------------------------
 
-    def push(self, frame: bytes) -> list[Effect]:
+    @property
+    def is_free(self) -> bool:
+        """Whether a push would be written at once."""
+        return self.phase is Phase.IDENTIFIED and not self._holding
+
+    @property
+    def first_letter_held(self) -> int:
+        """The number of the first letter that waits or will not be written, 0 if there is none."""
+        held = next((frame.seq for frame in self._held if isinstance(frame, Letter)), 0)
+        return self.letters_lost_from or held
+
+    def push(self, frame: bytes | Letter) -> list[Effect]:
         """A frame for this connection. It waits while an answer that must come first is on its way."""
         if self._holding:
             if self.phase is not Phase.CLOSED:
@@ -245,9 +273,13 @@ class Session:
         if self.phase is Phase.CLOSED:
             return []
         self.phase = Phase.CLOSED
-        self._held = []
+        self._drop_held()
         return [Close(code, reason)]
 
     def closed_by_client(self) -> None:
         self.phase = Phase.CLOSED
+        self._drop_held()
+
+    def _drop_held(self) -> None:
+        self.letters_lost_from = self.first_letter_held
         self._held = []

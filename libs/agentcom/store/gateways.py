@@ -16,19 +16,42 @@ from agentcom.store.replies import as_bytes, as_list, as_pairs
 from agentcom.store.scripts import Scripts
 from agentcom.store.tasks import Swept
 
+OutboxKind = Literal[
+    "assign",
+    "cancel",
+    "frame",
+    "close",
+    "mail",
+    "broadcast",
+    "post",
+    "joined",
+    "listen",
+    "unlisten",
+    "deleted",
+]
+
 OUTBOX_BATCH = 500
 OUTBOX_BLOCK_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """Something to push. ``frame`` is written as it is; for ``close`` it is the reason that goes with ``code``."""
+    """Something to push. ``frame`` is written as it is; for ``close`` it is the reason that goes with ``code``.
+
+    ``mail`` is a message for one connection; ``broadcast``, ``post`` and ``joined`` (somebody subscribed) are for many,
+    and not for ``sender``; ``listen``, ``unlisten`` and ``deleted`` say who listens to ``channel`` from now on. ``seq``
+    is the number of a message.
+    """
 
     entry_id: str
     conn: str
-    kind: Literal["assign", "cancel", "frame", "close"]
+    kind: OutboxKind
     frame: bytes
     code: int | None
+    seq: int = 0
+    message_id: str = ""
+    channel: str = ""
+    sender: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +143,12 @@ def _entry(entry_id: RedisValue, flat: RedisValue) -> OutboxEntry:
     code = fields.get(b"code")
     return OutboxEntry(
         entry_id=as_bytes(entry_id).decode(),
-        conn=fields[b"conn"].decode(),
+        conn=fields.get(b"conn", b"").decode(),
         kind=fields[b"kind"].decode(),  # type: ignore[arg-type]
-        frame=fields[b"frame"],
+        frame=fields.get(b"frame", b""),
         code=None if code is None else int(code),
+        seq=int(fields.get(b"seq", 0)),
+        message_id=fields.get(b"id", b"").decode(),
+        channel=fields.get(b"channel", b"").decode(),
+        sender=fields.get(b"sender", b"").decode(),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from agentcom.domain.messages import MAX_CHANNEL_NAME, MAX_MESSAGE_ID, MAX_REPLY_TO, MAX_TYPE
 from agentcom.wire import outbound
 from agentcom.wire.fields import Field, Kind, check, ordered, wrong_type
 
@@ -23,6 +24,12 @@ class FrameKind(StrEnum):
     PING = "ping"
     STATUS = "status"
     LIST_AGENTS = "list_agents"
+    MESSAGE = "message"
+    LIST_CHANNELS = "list_channels"
+    CHANNEL_SUBSCRIBE = "channel_subscribe"
+    CHANNEL_UNSUBSCRIBE = "channel_unsubscribe"
+    CHANNEL_PUBLISH = "channel_publish"
+    CHANNEL_HISTORY = "channel_history"
     TASK_ACCEPTED = "task_accepted"
     TASK_PROGRESS = "task_progress"
     TASK_COMPLETE = "task_complete"
@@ -36,6 +43,13 @@ _TASK_ID = Field("task_id", Kind.STRING, required=True)
 _GENERATION = Field("generation", Kind.INTEGER)
 _GENERATION_REQUIRED = Field("generation", Kind.INTEGER, required=True)
 _REASON = Field("reason", Kind.STRING, limit=2000)
+_CHANNEL = Field("channel", Kind.STRING, required=True, limit=MAX_CHANNEL_NAME)
+_MESSAGE = (
+    Field("payload", Kind.OBJECT, required=True),
+    Field("message_type", Kind.STRING, limit=MAX_TYPE),
+    Field("reply_to", Kind.STRING, limit=MAX_REPLY_TO),
+    Field("message_id", Kind.STRING, limit=MAX_MESSAGE_ID),
+)
 
 #: The fields of every known type, in the order in which failures are reported.
 FIELDS: Mapping[FrameKind, tuple[Field, ...]] = {
@@ -53,6 +67,17 @@ FIELDS: Mapping[FrameKind, tuple[Field, ...]] = {
         FrameKind.PING: (),
         FrameKind.STATUS: (Field("status", Kind.STRING, required=True, limit=256),),
         FrameKind.LIST_AGENTS: (),
+        FrameKind.MESSAGE: (*_MESSAGE, Field("to", Kind.STRING)),
+        FrameKind.LIST_CHANNELS: (),
+        FrameKind.CHANNEL_SUBSCRIBE: (_CHANNEL,),
+        FrameKind.CHANNEL_UNSUBSCRIBE: (_CHANNEL,),
+        FrameKind.CHANNEL_PUBLISH: (_CHANNEL, *_MESSAGE),
+        FrameKind.CHANNEL_HISTORY: (
+            _CHANNEL,
+            Field("limit", Kind.INTEGER),
+            Field("since", Kind.INTEGER),
+            Field("before", Kind.INTEGER),
+        ),
         FrameKind.TASK_ACCEPTED: (_TASK_ID, _GENERATION),
         FrameKind.TASK_PROGRESS: (_TASK_ID, _GENERATION, Field("progress", Kind.INTEGER)),
         FrameKind.TASK_COMPLETE: (

@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 
 from agentcom.domain.agents import Agent
+from agentcom.domain.messages import Channel, Post
+from agentcom.wire.messages import channel_shape, post_shape
 
 PROTOCOL_VERSION = 1
 #: What this hub understands beyond the first version of the protocol.
@@ -53,6 +55,35 @@ def agents(connected: Iterable[Agent], *, truncated: bool) -> bytes:
     return orjson.dumps({"type": "agents", "agents": described, "truncated": truncated})
 
 
+def message_sent(message_id: str) -> bytes:
+    return orjson.dumps({"type": "message_sent", "id": message_id})
+
+
+def channels(found: Iterable[Channel], *, truncated: bool) -> bytes:
+    """``truncated``: there are more channels than the frame names."""
+    shapes = [channel_shape(channel) for channel in found]
+    return orjson.dumps({"type": "channels", "channels": shapes, "truncated": truncated})
+
+
+def channel_subscribed(asked: str, *, name: str, is_new: bool) -> bytes:
+    """``asked`` is the channel as the client spelled it, ``name`` as it is called."""
+    frame = {"type": "channel_subscribed", "channel": asked, "name": name}
+    return orjson.dumps(frame if is_new else {**frame, "note": "already_subscribed"})
+
+
+def channel_unsubscribed(asked: str, *, name: str) -> bytes:
+    return orjson.dumps({"type": "channel_unsubscribed", "channel": asked, "name": name})
+
+
+def channel_published(asked: str, *, name: str, seq: int, message_id: str) -> bytes:
+    return orjson.dumps({"type": "channel_published", "channel": asked, "name": name, "seq": seq, "id": message_id})
+
+
+def channel_history(asked: str, *, name: str, posts: Iterable[Post]) -> bytes:
+    shapes = [post_shape(post) for post in posts]
+    return orjson.dumps({"type": "channel_history", "channel": asked, "name": name, "messages": shapes})
+
+
 def task_ack(task_id: str, status: str, *, generation: int | None) -> bytes:
     frame = {"type": "task_ack", "task_id": task_id, "status": status}
     return orjson.dumps(frame if generation is None else {**frame, "generation": generation})
@@ -89,6 +120,7 @@ def error(
     request_type: str | None = None,
     task_id: str | None = None,
     generation: int | None = None,
+    message_id: str | None = None,
     retryable: bool = False,
 ) -> bytes:
     """``text`` is what first-version clients look at; it may hold more than the code."""
@@ -97,6 +129,8 @@ def error(
         frame["task_id"] = task_id
     if generation is not None:
         frame["generation"] = generation
+    if message_id is not None:
+        frame["message_id"] = message_id
     if request_type is not None:
         frame["request_type"] = request_type
     if retryable:
