@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 
 async def test_every_service_ends_with_0_within_seconds_of_sigterm(tmp_path: Path) -> None:
-    async with hub_of_its_own(tmp_path) as scenario:
+    async with hub_of_its_own(tmp_path, alerter=1) as scenario:
         hub = scenario.hub
         agents = await scenario.fleet(3, work=forever)
         health = (await scenario.operator.request("GET", "/health")).json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import httpx
 from tests.support.eventually import eventually
 
 _TIMEOUT_S = 15.0
+_GIVE_UP_S = 120.0
 
 
 class Operator:
@@ -53,7 +55,9 @@ class Operator:
     async def submit_until_acknowledged(self, description: str, **fields: Any) -> str:
         """Submits a task as a careful program does: with a key, and again until it is answered."""
         key = secrets.token_hex(16)
+        deadline = time.monotonic() + _GIVE_UP_S
         while True:
+            assert time.monotonic() < deadline, f"no answer to a submission for {_GIVE_UP_S:g} s"
             try:
                 body = {"description": description, "idempotency_key": key, **fields}
                 response = await self.request("POST", "/api/tasks", body)

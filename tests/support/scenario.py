@@ -156,9 +156,12 @@ class Scenario:
         submitting = [asyncio.create_task(submit(number)) for number in range(submitters)]
         try:
             yield
-        finally:
             stop.set()
             await asyncio.gather(*submitting)
+        finally:
+            for task in submitting:
+                task.cancel()
+            await asyncio.gather(*submitting, return_exceptions=True)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
