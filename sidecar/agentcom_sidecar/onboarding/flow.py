@@ -81,9 +81,19 @@ class Setup:
             self._step(Step.REGISTER, f"Register {self._place.name} with the hub", self._register)
 
     def _step(self, step: Step, title: str, action: Action) -> None:
-        with self._display.step(step, title) as line:
-            line.outcome = action(line.tell)
-            self.report.steps[step] = line.outcome
+        """One step; whatever stops it, the operator is told how to go on."""
+        resume = f"agentcom-sidecar add-agent --resume --name {self._place.name}"
+        try:
+            with self._display.step(step, title) as line:
+                line.outcome = action(line.tell)
+                self.report.steps[step] = line.outcome
+        except KeyboardInterrupt:
+            self._display.note(f"Go on with: {resume}")
+            raise
+        except Failure as error:
+            if not any("add-agent" in advice for advice in error.advice):
+                error.advice = (*error.advice, f"When that is mended: {resume}")
+            raise
 
     def _register(self, _tell: Tell) -> str:
         if self._progress.now.registration == "done":

@@ -89,6 +89,7 @@ def test_a_repository_that_cannot_be_cloned_is_said_and_mended(local_hub: LocalH
     failed = machine.add_agent(local_hub, "--repo", "file:///nowhere/at/all", "--name", name)
     assert failed.returncode == 1
     assert "could not be cloned" in failed.stderr
+    assert f"agentcom-sidecar add-agent --resume --name {name}" in failed.stderr
     mended = machine.run("add-agent", "--resume", "--name", name, "--no-repo")
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert "Register" in mended.stdout

@@ -194,7 +194,7 @@ def test_a_removed_agent_leaves_nothing(local_hub: LocalHub, machine: Machine) -
     name = new_name()
     assert machine.add_agent(local_hub, "--no-repo", "--name", name).returncode == 0
     token = machine.config(name)["token"]
-    done = machine.run("remove-agent", name, "--admin-token-file", local_hub.admin_token_file, "--json")
+    done = machine.run("remove-agent", name, "--json")
     assert (done.returncode, json.loads(done.stdout)["removed"]) == (0, True), done.stderr
     assert list((machine.home / ".agentcom").iterdir()) == []
     assert machine.run("submit", "x", "--hub", local_hub.url, AGENTCOM_TOKEN=token).returncode == 77
@@ -224,7 +224,7 @@ def test_work_that_nobody_else_has_is_not_deleted(local_hub: LocalHub, machine: 
     name, origin = new_name(), make_repository(machine.home / "origin")
     assert machine.add_agent(local_hub, "--repo", origin, "--name", name).returncode == 0
     repo = machine.folder(name) / "repo"
-    remove = ["remove-agent", name, "--admin-token-file", local_hub.admin_token_file]
+    remove = ["remove-agent", name]
     (repo / "work").write_text("hours of it")
     uncommitted = machine.run(*remove)
     assert uncommitted.returncode == 1
