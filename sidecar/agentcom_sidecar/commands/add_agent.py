@@ -199,7 +199,7 @@ def _summary(ready: Ready) -> str:
         "",
         f"{place.name} {state}.",
         "",
-        f"  Hub        {progress.options.hub_url} (dashboard: {progress.options.hub_url}/dashboard)",
+        f"  Hub        {progress.options.hub_url}",
         f"  Folder     {place.folder}",
     ]
     if place.repo.exists():
