@@ -19,8 +19,10 @@ from services.api.routes.admin import AdminRoutes
 from services.api.routes.agents import AgentRoutes
 from services.api.routes.analytics import AnalyticsRoutes
 from services.api.routes.audit import AuditRoutes
+from services.api.routes.channels import ChannelRoutes
 from services.api.routes.config import ConfigRoutes
 from services.api.routes.health import HealthRoutes
+from services.api.routes.messages import MessageRoutes
 from services.api.routes.onboarding import OnboardingRoutes
 from services.api.routes.rate_limits import RateLimitRoutes
 from services.api.routes.tasks import TaskRoutes
@@ -55,6 +57,8 @@ def create_app(
     resources = (
         TaskRoutes(store, settings),
         AgentRoutes(store, settings),
+        MessageRoutes(store, settings),
+        ChannelRoutes(store, settings),
         OnboardingRoutes(store, settings),
         TokenRoutes(store, settings),
         AuditRoutes(store, settings),

@@ -153,6 +153,13 @@ class Integer:
         return problem_with(name, Code.OUT_OF_RANGE, f"must be from {self.low} to {self.high}", value=value)
 
 
+class Flag:
+    """True or false."""
+
+    def check(self, name: str, value: object) -> Problem | None:
+        return None if isinstance(value, bool) else wrong_type(name, "boolean", value)
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number from ``low`` to ``high``, whole or not."""

@@ -57,6 +57,7 @@ def sweeps(store: Store, settings: Settings) -> Sequence[Sweep]:
         Sweep("agents_gone", lambda limit: agents.expire_grace(limit=limit)),
         Sweep("tasks_unaccepted", lambda limit: tasks.reclaim("accept", limit=limit)),
         Sweep("tasks_silent", lambda limit: tasks.reclaim("progress", limit=limit)),
+        Sweep("mail_expired", lambda limit: store.mail.evict(limit=limit), routine=True),
         Sweep("tasks_promoted", lambda limit: tasks.promote(limit=limit), routine=True),
     )
 

@@ -10,14 +10,13 @@ from typing import TypedDict
 from agentcom.domain.messages import NewMessage
 from agentcom.errors import AgentComError, MessageIdConflict, UnknownAgent
 from agentcom.settings import MailLimits
+from agentcom.store.config import MAILBOX_TTL
 from agentcom.store.keys import Keys
 from agentcom.store.link import Link
 from agentcom.store.replies import as_bytes
 from agentcom.store.scripts import Reply, Scripts
 from agentcom.store.tasks import Swept
 
-#: The setting that is changed at run time: how long unread messages are kept.
-TTL_SETTING = "mailbox_ttl_ms"
 #: Receipts of one script call.
 RECEIPTS_CHUNK = 500
 
@@ -160,7 +159,7 @@ class MailStore:
 
     async def ttl_ms(self) -> int:
         """How long unread messages are kept at the moment."""
-        configured = await self._link.call("HGET", self._keys.config(), TTL_SETTING)
+        configured = await self._link.call("HGET", self._keys.config(), MAILBOX_TTL)
         return int(configured) if isinstance(configured, bytes) else self._limits.mailbox_ttl_ms
 
     async def evict(self, *, limit: int) -> Swept:

@@ -47,6 +47,8 @@ POLICY = {
     "POST /api/channels/{channel}/unsubscribe": TOKEN,
     "POST /api/channels/{channel}/publish": TOKEN,
     "GET /api/channels/{channel}/history": LOCAL,
+    "POST /api/channels/{channel}/members": TOKEN,  # the channel's creator
+    "DELETE /api/channels/{channel}/members/{agent_id}": TOKEN,  # the channel's creator, or the member itself
     "POST /api/tasks": TOKEN,
     "POST /api/tasks/bulk": TOKEN,
     "GET /api/tasks": TOKEN,
@@ -84,7 +86,12 @@ POLICY = {
 #: For orchestrators on the same network; they say which component runs, and nothing else.
 UNGUARDED = {"/health/live", "/health/ready"}
 #: Answered before the caller is known to be let in: these look at who asks on their own.
-DECIDES_ITSELF = {"POST /api/onboard/register", "DELETE /admin/tokens/{agent_id}"}
+DECIDES_ITSELF = {
+    "POST /api/onboard/register",
+    "DELETE /admin/tokens/{agent_id}",
+    "GET /api/mailbox/{agent_id}",
+    "POST /api/mailbox/{agent_id}/ack",
+}
 ALLOWED: dict[Access, set[Role | None]] = {
     OPEN: {None, Role.AGENT, Role.OPERATOR, Role.ADMIN},
     LOCAL: {Role.AGENT, Role.OPERATOR, Role.ADMIN},

@@ -6,6 +6,7 @@
 -- INCLUDE: keys visible
 
 if not sees_channel(name, agent_id, privileged) then return {'NOT_FOUND'} end
+if tonumber(limit) == 0 then return {'OK'} end
 local first = math.max(tonumber(redis.call('HGET', channel_key(name), 'seq')) - log_cap, 0)
 local entries
 if after ~= '' then

@@ -2,7 +2,7 @@
 -- channel/publish: a post: into the channel's log, the history and the threads, and one entry for each gateway.
 -- ARGV: name id sender privileged type payload mailed reply_to digest remember_ms log_cap history_cap
 -- RETURNS: OK {sent|repeated seq timestamp channel_seq} | NOT_FOUND | MESSAGE_ID_CONFLICT
--- INCLUDE: keys clock mail visible
+-- INCLUDE: keys clock stats mail visible
 -- Subscribers that are away find it in their mailboxes, see include/mail_sync.lua; mailed is the payload they find, ''
 -- if that is the payload with the channel's name added.
 
@@ -28,4 +28,5 @@ add('mailed', mailed)
 redis.call('XADD', channel_log_key(name), 'MAXLEN', '~', log_cap, channel_seq .. '-0', unpack(fields))
 push_to_all('kind', 'post', 'channel', name, 'seq', digits(seq), 'sender', sender, 'frame',
   message_frame('channel_message', m, ',"channel":"' .. name .. '","seq":' .. channel_seq))
+count_message(sender, {})
 return {'OK', 'sent', digits(seq), now, channel_seq}

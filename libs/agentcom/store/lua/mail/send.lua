@@ -2,7 +2,7 @@
 -- mail/send: a message to one agent: into its mailbox, the history and the threads, and to its socket if it has one.
 -- ARGV: id sender recipient type payload reply_to digest remember_ms mailbox_cap history_cap
 -- RETURNS: OK {sent|repeated seq timestamp 0} | UNKNOWN_AGENT | MESSAGE_ID_CONFLICT
--- INCLUDE: keys clock mail
+-- INCLUDE: keys clock stats mail
 -- digest is of everything the sender said; remember_ms above 0 if the sender chose the id. What an agent was sent while
 -- it is connected is on its way to its socket, so more of it is kept than of an agent that is away.
 
@@ -22,4 +22,5 @@ if agent[2] then
   redis.call('XADD', outbox_key(agent[1]), '*', 'conn', agent[2], 'kind', 'mail', 'frame',
     message_frame('message', m, more), 'seq', digits(seq), 'id', id)
 end
+count_message(sender, {recipient})
 return {'OK', 'sent', digits(seq), now, 0}
