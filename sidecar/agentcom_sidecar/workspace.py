@@ -114,7 +114,19 @@ async def close(workspace: Workspace, config: SidecarConfig) -> Unsaved:
         done = await git.try_("worktree", "remove", "--", workspace.path)
         if done.returncode != 0:
             log.warning("worktree_kept", path=workspace.path, reason=done.complaint)
+        else:
+            await _remove_if_empty(git, workspace)
     return kept
+
+
+async def _remove_if_empty(git: Git, workspace: Workspace) -> None:
+    """Remove a branch that never got a commit of its own; git itself sees to it that it still has none."""
+    ref = f"refs/heads/{workspace.branch}"
+    if not await git.has_ref(ref):
+        return
+    at = await git.run("rev-parse", "--verify", ref)
+    if await git.count(f"refs/remotes/origin/{workspace.base}..{at}") == 0:
+        await git.try_("update-ref", "-d", ref, at)
 
 
 async def _working_tree(git: Git, path: Path, *, name: str, base: str) -> Workspace:

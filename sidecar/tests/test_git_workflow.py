@@ -202,13 +202,14 @@ async def test_labels_that_the_forge_refuses_do_not_cost_the_pull_request(
 
 
 async def test_no_commits_is_said_and_the_clean_tree_removed(
-    config: Callable[..., SidecarConfig], tmp_path: Path
+    workshop: Workshop, config: Callable[..., SidecarConfig], tmp_path: Path
 ) -> None:
     workspace = await start(config(), a_task())
     done = await hand_over(config(), a_task(), workspace, scratch=tmp_path / "scratch")
     assert (done.error, done.pushed) == ("no_commits", False)
     assert not await close(workspace, config())
     assert not Path(workspace.path).exists()
+    assert workshop.git(workshop.clone, "branch", "--list", workspace.branch) == ""
 
 
 async def test_agent_that_left_for_the_base_branch_pushes_nothing(
