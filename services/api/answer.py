@@ -1,4 +1,4 @@
-"""What a handler returns: a status and a JSON body."""
+"""What a handler returns: a status and a body, which is JSON unless it says otherwise."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ COMPRESS_ASIDE_FROM: Final = 128 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _FAST: Final = 1
 
-_JSON: Final = (b"content-type", b"application/json; charset=utf-8")
+JSON: Final = b"application/json; charset=utf-8"
 _REFUSES: Final = re.compile(rb"q=0(\.0*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete response. ``body`` is JSON text."""
+    """A complete response."""
 
     status: int
     body: bytes
     headers: Headers = ()
+    media_type: bytes = JSON
 
     async def send(self, send: Send, *, accept_encoding: bytes) -> None:
         """Writes the response, compressed if it is long and the client takes gzip."""
-        body, headers = self.body, [_JSON, *self.headers]
+        body, headers = self.body, [(b"content-type", self.media_type), *self.headers]
         if len(body) >= COMPRESS_FROM and accepts_gzip(accept_encoding):
             aside = len(body) >= COMPRESS_ASIDE_FROM
             body = await asyncio.to_thread(_gzip, body) if aside else _gzip(body)

@@ -21,6 +21,7 @@ from services.api.routes.analytics import AnalyticsRoutes
 from services.api.routes.audit import AuditRoutes
 from services.api.routes.channels import ChannelRoutes
 from services.api.routes.config import ConfigRoutes
+from services.api.routes.description import DescriptionRoutes
 from services.api.routes.health import HealthRoutes
 from services.api.routes.messages import MessageRoutes
 from services.api.routes.onboarding import OnboardingRoutes
@@ -68,7 +69,10 @@ def create_app(
         AnalyticsRoutes(store, settings),
         HealthRoutes(store, settings),
     )
-    routes: list[BaseRoute] = [endpoint for resource in resources for endpoint in resource.endpoints(gate)]
+    description = DescriptionRoutes(settings)
+    endpoints = [endpoint for resource in (*resources, description) for endpoint in resource.endpoints(gate)]
+    description.describe(endpoints)
+    routes: list[BaseRoute] = [*endpoints]
     return Edge(Router([*routes, *more_routes], redirect_slashes=False, default=_not_found))
 
 

@@ -41,27 +41,32 @@ OLDEST_RUN_AT_MS: Final = DAY
 TIMES: Final = ("complete_by", "expires_at", "run_at")
 
 
+def submission_schema(settings: Settings) -> Schema:
+    """The fields of a submission."""
+    return Schema(
+        required={"description": Text(MAX_DESCRIPTION)},
+        optional={
+            "complete_by": Integer(),
+            "expires_at": Integer(),
+            "idempotency_key": Key(MAX_IDEMPOTENCY_KEY),
+            "max_deliveries": Integer(1, 100),
+            "max_retries": Integer(0, 100),
+            "max_runtime_ms": Integer(0, MAX_RUNTIME_MS),
+            "metadata": JsonObject(settings.max_metadata_bytes),
+            "needed_capabilities": Capabilities(),
+            "priority": Word(tuple(PRIORITY_NAMES)),
+            "retry_backoff_ms": Integer(0, MAX_BACKOFF_MS),
+            "run_at": Integer(),
+            "target_agent": AgentIdField(),
+        },
+    )
+
+
 class SubmissionReader:
     """Checks submissions and makes tasks of them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._schema = Schema(
-            required={"description": Text(MAX_DESCRIPTION)},
-            optional={
-                "complete_by": Integer(),
-                "expires_at": Integer(),
-                "idempotency_key": Key(MAX_IDEMPOTENCY_KEY),
-                "max_deliveries": Integer(1, 100),
-                "max_retries": Integer(0, 100),
-                "max_runtime_ms": Integer(0, MAX_RUNTIME_MS),
-                "metadata": JsonObject(settings.max_metadata_bytes),
-                "needed_capabilities": Capabilities(),
-                "priority": Word(tuple(PRIORITY_NAMES)),
-                "retry_backoff_ms": Integer(0, MAX_BACKOFF_MS),
-                "run_at": Integer(),
-                "target_agent": AgentIdField(),
-            },
-        )
+        self._schema = submission_schema(settings)
 
     def check(self, body: Mapping[str, object], *, now: int | None) -> list[Problem]:
         """What is wrong with a submission. ``now`` is the hub's time; needed if :func:`has_times`."""

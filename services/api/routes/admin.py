@@ -21,6 +21,14 @@ from services.api.submission import MAX_DESCRIPTION, SubmissionReader
 MAX_BODY_BYTES: Final = 16 * 1024
 
 
+def push_schema(settings: Settings) -> Schema:
+    """The fields of a pushed task."""
+    return Schema(
+        required={"agent_id": AgentIdField(), "description": Text(MAX_DESCRIPTION)},
+        optional={"metadata": JsonObject(settings.max_metadata_bytes)},
+    )
+
+
 class AdminRoutes:
     """``/api/admin``"""
 
@@ -28,10 +36,7 @@ class AdminRoutes:
         self._store = store
         self._max_body = settings.max_body_bytes
         self._submissions = SubmissionReader(settings)
-        self.push_schema = Schema(
-            required={"agent_id": AgentIdField(), "description": Text(MAX_DESCRIPTION)},
-            optional={"metadata": JsonObject(settings.max_metadata_bytes)},
-        )
+        self._push = push_schema(settings)
 
     def endpoints(self, gate: Gate) -> list[Endpoint]:
         small, large = MAX_BODY_BYTES, self._max_body
@@ -72,7 +77,7 @@ class AdminRoutes:
 
     async def push_task(self, request: ApiRequest) -> Answer:
         """A task like any other, for this agent alone: at once if it is idle, else when it is next."""
-        self.push_schema.require(request)
+        self._push.require(request)
         agent_id = cast("str", request.body["agent_id"])
         fields = {name: request.body.get(name) for name in ("description", "metadata")}
         problems = self._submissions.check({**fields, "target_agent": agent_id}, now=None)

@@ -20,7 +20,7 @@ from agentcom.wire.messages import channel_detail_shape, channel_shape, post_sha
 from services.api.answer import Answer, answer
 from services.api.auth import Access, Gate
 from services.api.request import ApiRequest
-from services.api.routes.messages import message_fields, new_message, viewer_of
+from services.api.routes.messages import new_message, post_schema, viewer_of
 from services.api.routing import Endpoint, Handler
 from services.api.schemas import (
     MAX_INTEGER,
@@ -40,7 +40,7 @@ from services.api.schemas import (
 MAX_PAGE: Final = 1_000
 DEFAULT_POSTS: Final = 50
 _AGENT_ID: Final = AgentIdField()
-_MEMBER: Final = Schema(required={"agent_id": _AGENT_ID}, optional={})
+MEMBER: Final = Schema(required={"agent_id": _AGENT_ID}, optional={})
 
 
 class ChannelName:
@@ -69,7 +69,7 @@ class Members:
         return next((bad for bad in found if bad is not None), None)
 
 
-_CREATE: Final = Schema(
+CREATE: Final = Schema(
     required={"name": ChannelName()},
     optional={"description": Text(MAX_CHANNEL_DESCRIPTION), "private": Flag(), "members": Members()},
 )
@@ -82,8 +82,7 @@ class ChannelRoutes:
         self._channels = store.channels
         self._max_body = settings.max_body_bytes
         self._most_posts = settings.channel_history_cap
-        required, optional = message_fields(settings)
-        self._post = Schema(required=required, optional=optional)
+        self._post = post_schema(settings)
 
     def endpoints(self, gate: Gate) -> list[Endpoint]:
         self._gate = gate
@@ -155,7 +154,7 @@ class ChannelRoutes:
 
     async def create(self, request: ApiRequest) -> Answer:
         """Naming members makes the channel private."""
-        _CREATE.require(request)
+        CREATE.require(request)
         body = request.body
         asked = cast("str", body["name"])
         members = cast("list[str]", body.get("members") or [])
@@ -195,7 +194,7 @@ class ChannelRoutes:
         return answer({"status": "published", "seq": sent.post_seq, "id": sent.message_id, "repeated": sent.repeated})
 
     async def admit(self, request: ApiRequest) -> Answer:
-        _MEMBER.require(request)
+        MEMBER.require(request)
         name, agent_id = _name(request), cast("str", request.body["agent_id"])
         await self._channels.admit(name, agent_id, by=viewer_of(request))
         return answer({"status": "admitted", "channel": request.params["channel"], "name": name, "agent_id": agent_id})

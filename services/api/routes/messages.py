@@ -52,7 +52,7 @@ MAX_POLL: Final = 1_000
 EVICT_BATCHES: Final = 20
 _LONGEST_TEXT: Final = 1_000
 _ORDER: Final = Word(("asc", "desc"))
-_ACK: Final = Schema(required={"seq": Integer()}, optional={})
+ACK: Final = Schema(required={"seq": Integer()}, optional={})
 
 
 class MessageIdField:
@@ -76,6 +76,18 @@ def message_fields(settings: Settings) -> tuple[dict[str, Field], dict[str, Fiel
         "reply_to": Text(MAX_REPLY_TO),
         "message_id": MessageIdField(),
     }
+
+
+def message_schema(settings: Settings) -> Schema:
+    """The fields of a message."""
+    required, optional = message_fields(settings)
+    return Schema(required=required, optional={**optional, "to": Text(_LONGEST_TEXT)})
+
+
+def post_schema(settings: Settings) -> Schema:
+    """The fields of a post on a channel."""
+    required, optional = message_fields(settings)
+    return Schema(required=required, optional=optional)
 
 
 def new_message(request: ApiRequest) -> NewMessage:
@@ -105,8 +117,7 @@ class MessageRoutes:
         self._store = store
         self._max_body = settings.max_body_bytes
         self._batch = settings.sweep_batch
-        required, optional = message_fields(settings)
-        self._message = Schema(required=required, optional={**optional, "to": Text(_LONGEST_TEXT)})
+        self._message = message_schema(settings)
 
     def endpoints(self, gate: Gate) -> list[Endpoint]:
         """Literal segments before parameters."""
@@ -206,7 +217,7 @@ class MessageRoutes:
 
     async def ack(self, request: ApiRequest) -> Answer:
         agent_id = _own_mailbox(request)
-        _ACK.require(request)
+        ACK.require(request)
         seq = cast("int", request.body["seq"])
         removed = await self._store.mail.ack(agent_id, seq=seq)
         return answer({"status": "acked", "up_to": seq, "removed": removed})

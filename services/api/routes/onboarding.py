@@ -22,7 +22,7 @@ from services.api.schemas import AgentIdField, Code, Schema, Text, invalid, prob
 
 MAX_BODY_BYTES: Final = 16 * 1024
 
-_REGISTER: Final = Schema(required={"agent_id": AgentIdField()}, optional={"enrolment_key": Text(1_024, secret=True)})
+REGISTER: Final = Schema(required={"agent_id": AgentIdField()}, optional={"enrolment_key": Text(1_024, secret=True)})
 
 
 class OnboardingRoutes:
@@ -53,7 +53,7 @@ class OnboardingRoutes:
 
     async def register(self, request: ApiRequest) -> Answer:
         trusted = await self._admit(request)
-        _REGISTER.require(request)
+        REGISTER.require(request)
         agent_id = cast("str", request.body["agent_id"])
         if is_reserved_agent_id(agent_id) or (agent_id.lower() == ADMIN_AGENT_ID and not trusted):
             found = problem_with("agent_id", Code.RESERVED, "is a reserved word: choose another id", value=agent_id)

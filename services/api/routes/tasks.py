@@ -53,7 +53,7 @@ _STATUS: Final = Word(tuple(status.value for status in TaskStatus))
 _PRIORITY: Final = Word(tuple(PRIORITY_NAMES))
 _AGENT_ID: Final = AgentIdField()
 _IDEMPOTENCY_KEY: Final = Key(MAX_IDEMPOTENCY_KEY)
-_CANCEL: Final = Schema(optional={"reason": Text(_MAX_REASON)})
+CANCEL: Final = Schema(optional={"reason": Text(_MAX_REASON)})
 
 
 class TaskRoutes:
@@ -178,7 +178,7 @@ class TaskRoutes:
 
     async def cancel(self, request: ApiRequest) -> Answer:
         task_id = _task_id(request)
-        _CANCEL.require(request)
+        CANCEL.require(request)
         caller = request.caller
         reason = cast("str | None", request.body.get("reason")) or f"cancelled by {caller.agent_id}"
         status = await self._store.tasks.cancel(

@@ -17,7 +17,7 @@ from services.api.routing import Endpoint
 from services.api.schemas import AgentIdField, Code, Schema, Word, invalid, problem_with
 
 _AGENT_ID: Final = AgentIdField()
-_MINT: Final = Schema(required={"agent_id": _AGENT_ID}, optional={"role": Word(tuple(role.value for role in Role))})
+MINT: Final = Schema(required={"agent_id": _AGENT_ID}, optional={"role": Word(tuple(role.value for role in Role))})
 MAX_BODY_BYTES: Final = 16 * 1024
 
 
@@ -46,7 +46,7 @@ class TokenRoutes:
 
     async def mint(self, request: ApiRequest) -> Answer:
         """One more token. Its role is the asked one, else admin for the configured admins and agent for the rest."""
-        _MINT.require(request)
+        MINT.require(request)
         agent_id = cast("str", request.body["agent_id"])
         if is_reserved_agent_id(agent_id):
             found = problem_with("agent_id", Code.RESERVED, "is a reserved word: choose another id", value=agent_id)

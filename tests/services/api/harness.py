@@ -14,6 +14,7 @@ from agentcom.store.store import Store
 from agentcom.store.tokens import Role
 from services.api.app import create_app
 from services.api.auth import Authenticator
+from tests.services.api.described import Described
 
 LOCAL = "http://127.0.0.1:4000"
 
@@ -59,7 +60,8 @@ async def opened(
     async with Store(redis_url, settings) as store:
         app = create_app(store, settings, authenticator=authenticator(store) if authenticator else None)
         transport = httpx.ASGITransport(app, client=client_address, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
+        hooks = {"response": [Described(app.routes).check]}
+        async with httpx.AsyncClient(transport=transport, base_url=base_url, event_hooks=hooks) as client:
             yield Api(
                 store=store,
                 settings=settings,

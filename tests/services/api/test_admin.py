@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from agentcom.domain.limits import Limit, Tier
 from agentcom.observe.logging import current_level, set_level
 from agentcom.store.config import RESET_AT
 from agentcom.store.tokens import Role
@@ -156,6 +157,7 @@ class TestPushedTasks:
 
 class TestReset:
     async def test_what_is_volatile_is_cleared_and_the_rest_stays(self, api: Api) -> None:
+        await api.store.rate_limits.override("w1", {Tier.HEAVY: Limit(1, 1)})  # a bucket that is not full for a minute
         task_id = await api.submit()
         await api.store.agents.penalize("w1")
         await api("PUT", "/api/config/default-repo", {"url": "u"}, token=api.admin)
