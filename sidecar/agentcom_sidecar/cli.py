@@ -8,14 +8,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from agentcom_sidecar import __version__
-from agentcom_sidecar.commands.add_agent import add_agent
-from agentcom_sidecar.commands.doctor import doctor
-from agentcom_sidecar.commands.git import git
-from agentcom_sidecar.commands.logs import logs
-from agentcom_sidecar.commands.remove_agent import remove_agent
-from agentcom_sidecar.commands.skill import skill
-from agentcom_sidecar.commands.status import status
-from agentcom_sidecar.commands.submit import submit
 from agentcom_sidecar.config import ConfigError, SidecarConfig, load_config
 from agentcom_sidecar.failure import ExitCode
 from agentcom_sidecar.files import make_private_dir
@@ -87,19 +79,21 @@ def check(config: ConfigOption = Path("config.json")) -> None:
     typer.echo(f"{config}: agent {settings.agent_id} on {settings.hub_url}, ok.")
 
 
-app.command("add-agent")(add_agent)
-app.command("remove-agent")(remove_agent)
-app.command("submit")(submit)
-app.command("status")(status)
-app.command("logs")(logs)
-app.command("doctor")(doctor)
-app.command("skill")(skill)
-app.command("git")(git)
+def with_operator_commands() -> typer.Typer:
+    """The program with all its commands. Those for operators bring an HTTP client and a console along."""
+    from agentcom_sidecar.commands import OPERATOR_COMMANDS  # noqa: PLC0415
+
+    for name, command in OPERATOR_COMMANDS.items():
+        app.command(name)(command)
+    return app
 
 
 def main() -> None:
-    """Entry point of the script."""
-    app()
+    """Entry point of the script. The sidecar itself starts without loading what only operators need."""
+    if sys.argv[1:2] in (["run"], ["check"], ["--version"]):
+        app()
+    else:
+        with_operator_commands()()
 
 
 def _serve(settings: SidecarConfig) -> int:

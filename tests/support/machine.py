@@ -18,7 +18,7 @@ import httpx
 import psutil
 from typer.testing import CliRunner, Result
 
-from agentcom_sidecar.cli import app
+from agentcom_sidecar.cli import with_operator_commands
 from tests.support.eventually import eventually_sync
 from tests.support.hub import free_port
 
@@ -35,6 +35,8 @@ case "$task" in
 esac
 echo "done by $AGENTCOM_AGENT_ID"
 """
+
+PROGRAM = with_operator_commands()
 
 
 class LocalHub:
@@ -140,7 +142,7 @@ class Machine:
     def invoke(self, *arguments: object) -> Result:
         """One command in this very process: quicker, and enough for what it refuses before it does anything."""
         environment = {"AGENTCOM_HOME": str(self.home / ".agentcom"), "PATH": self.environment()["PATH"]}
-        return CliRunner(env=environment).invoke(app, [str(argument) for argument in arguments])
+        return CliRunner(env=environment).invoke(PROGRAM, [str(argument) for argument in arguments])
 
     def spawn(self, *arguments: object, **settings: str) -> subprocess.Popen[str]:
         """A command that goes on; what it says is in its ``stdout``."""
