@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from agentcom.errors import StoreUnavailable
 from agentcom.store.keys import Keys
-from agentcom.store.link import Link
+from agentcom.store.link import LOST_CONNECTION, Link
 from agentcom.store.replies import as_int, as_list, as_pairs
 from agentcom.store.scripts import Scripts
 
@@ -101,7 +100,7 @@ class ServiceStore:
                     yield message["data"].decode()
                 elif not subscription.subscribed:
                     raise StoreUnavailable()
-        except (TimeoutError, RedisError, OSError) as error:
+        except LOST_CONNECTION as error:
             raise StoreUnavailable() from error
         finally:
             await subscription.aclose()  # type: ignore[no-untyped-call]
