@@ -63,11 +63,11 @@ async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> N
         await scenario.completed(await scenario.submit("after"))
 
 
-@pytest.mark.parametrize("features", [SIDECAR, None], ids=["recovers", "plain-re-identify"])
-async def test_a_task_in_progress_outlives_a_restart_of_the_whole_hub(
-    tmp_path: Path, features: tuple[str, ...] | None
-) -> None:
-    """With times as long as in production, because starting processes takes longer than those of the tests."""
+async def test_tasks_outlive_the_end_of_everything_and_agents_carry_on(tmp_path: Path) -> None:
+    """One agent asks to carry on when it is back, one is of the old protocol and just identifies; tasks wait as well.
+
+    With times as long as in production, because starting processes takes longer than those of the tests.
+    """
     settings = {"disconnect_grace_ms": 60_000, "progress_timeout_ms": 60_000, "accept_timeout_ms": 2_000}
     async with hub_of_its_own(tmp_path, settings=settings) as scenario:
         hub = scenario.hub
@@ -77,44 +77,33 @@ async def test_a_task_in_progress_outlives_a_restart_of_the_whole_hub(
             await finish.wait()
             return {"result": {"generation": frame["generation"]}}
 
-        agent = await scenario.agent(work=work, features=features)
-        task_id = await scenario.submit()
-        await agent.wait_for("task_ack", status="accepted", task_id=task_id)
+        asking, plain = [await scenario.agent(work=work, features=features) for features in (SIDECAR, None)]
+        in_progress = {agent: await scenario.submit(target_agent=agent.id) for agent in (asking, plain)}
+        for agent, task_id in in_progress.items():
+            await agent.wait_for("task_ack", status="accepted", task_id=task_id)
+        waiting = [await scenario.submit(f"task {n}", metadata={"n": n}) for n in range(30)]
+        hub.redis.kill()
         for process in hub.processes:
             process.kill()
-        hub.redis.kill()
         await hub.redis.start()
         for process in hub.processes:
             process.spawn()
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
-        await eventually(lambda: agent.identified and agent.connections >= 2, timeout=30)
-        if features:
-            assert (await agent.wait_for("task_continue", task_id=task_id))["generation"] == 1
+        await eventually(lambda: all(a.identified and a.connections >= 2 for a in in_progress), timeout=30)
+        assert (await asking.wait_for("task_continue", task_id=in_progress[asking]))["generation"] == 1
         # Well past the time in which an assignment has to be accepted.
         await asyncio.sleep(2.5)
-        assert (await scenario.operator.agent_state(agent.id))["fsm_state"] == "working"
+        for agent in in_progress:
+            assert (await scenario.operator.agent_state(agent.id))["fsm_state"] == "working"
         finish.set()
-        task = await scenario.completed(task_id)
-        assert task["generation"] == 1
-        assert task["assigned_to"] == agent.id
-        assert agent.runs[task_id] == 1
-
-
-async def test_what_was_acknowledged_is_there_after_everything_was_killed(tmp_path: Path) -> None:
-    async with hub_of_its_own(tmp_path) as scenario:
-        hub = scenario.hub
-        tasks = [await scenario.submit(f"task {n}", metadata={"n": n}) for n in range(50)]
-        hub.redis.kill()
-        for process in hub.processes:
-            process.kill()
-        await hub.redis.start()
-        for process in hub.processes:
-            process.spawn()
-        await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
-        agents = await scenario.fleet(3)
-        done = [await scenario.completed(task_id) for task_id in tasks]
-        assert [task["metadata"] for task in done] == [{"n": n} for n in range(50)]
-        assert sum(sum(agent.runs.values()) for agent in agents) == 50
+        for agent, task_id in in_progress.items():
+            task = await scenario.completed(task_id)
+            assert task["generation"] == 1
+            assert task["assigned_to"] == agent.id
+            assert agent.runs[task_id] == 1
+        done = [await scenario.completed(task_id) for task_id in waiting]
+        assert [task["metadata"] for task in done] == [{"n": n} for n in range(30)]
+        assert all(task["generation"] == 1 for task in done)
 
 
 async def test_a_service_that_starts_before_redis_waits_for_it(tmp_path: Path) -> None:
