@@ -40,7 +40,8 @@ class Hub:
 def running_hub(*, namespace: str = "bench") -> Iterator[Hub]:
     """Starts a hub with an empty store and stops it afterwards. Logs go to files of a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as folder:
-        processes = HubProcesses(Path(folder), namespace=namespace, settings={"log_level": "warning"})
+        no_limits = {"rate_light": 0, "rate_normal": 0, "rate_heavy": 0}
+        processes = HubProcesses(Path(folder), namespace=namespace, settings={"log_level": "warning", **no_limits})
         try:
             processes.start_blocking()
             yield Hub(
