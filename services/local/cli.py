@@ -1,4 +1,4 @@
-"""The command line: ``agentcom up``, ``agentcom demo``, ``agentcom admin ...``."""
+"""The command line: ``agentcom up``, ``demo``, ``admin ...``, and what operators ask of a running hub."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from agentcom import __version__
 from agentcom.errors import AgentComError
 from agentcom.observe.logging import configure_logging
 from agentcom.settings import Settings
+from services.local.operator_cli import add_operator_commands
 from services.runtime import StartupError
 
 EXIT_BAD_SETTINGS: Final = 2
@@ -29,6 +30,7 @@ admin = typer.Typer(help="Look after a hub.", no_args_is_help=True)
 token = typer.Typer(help="Tokens.", no_args_is_help=True)
 admin.add_typer(token, name="token")
 app.add_typer(admin, name="admin")
+add_operator_commands(app)
 
 PortOption = Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="HTTP port; also PORT=.")]
 
@@ -74,7 +76,7 @@ def demo(
 @token.command("create")
 def create_token(
     agent_id: Annotated[str, typer.Option("--agent-id", help="Whose token it is.")] = "admin",
-    role: Annotated[str, typer.Option("--role", help="admin or agent.")] = "admin",
+    role: Annotated[str, typer.Option("--role", help="admin, operator or agent.")] = "admin",
     out: Annotated[str | None, typer.Option("--out", help="Its file; default <data>/<agent id>.token.")] = None,
     stdout: Annotated[bool, typer.Option("--stdout", help="Print it instead.")] = False,
 ) -> None:

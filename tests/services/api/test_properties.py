@@ -57,7 +57,7 @@ SPARED = ("--exclude-path-regex", "^/admin/tokens/")
     [
         pytest.param("examples,coverage", 1, id="every field at its bounds", marks=pytest.mark.slow),
         pytest.param("fuzzing", 5, id="a few of everything"),
-        pytest.param("fuzzing,stateful", 60, id="many", marks=pytest.mark.slow),
+        pytest.param("fuzzing,stateful", 60, id="many of everything", marks=pytest.mark.slow),
     ],
 )
 async def test_nothing_unexpected_is_answered(process: ServiceProcess, phases: str, examples: int) -> None:

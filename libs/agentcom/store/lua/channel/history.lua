@@ -6,11 +6,12 @@
 -- INCLUDE: keys visible
 
 if not sees_channel(name, agent_id, privileged) then return {'NOT_FOUND'} end
-if tonumber(limit) == 0 then return {'OK'} end
+if tonumber(limit) == 0 or before == '0' then return {'OK'} end
 local first = math.max(tonumber(redis.call('HGET', channel_key(name), 'seq')) - log_cap, 0)
 local entries
 if after ~= '' then
-  entries = redis.call('XRANGE', channel_log_key(name), '(' .. math.max(first, tonumber(after)) .. '-0', '+', 'COUNT', limit)
+  local low = string.format('(%.0f-0', math.max(first, tonumber(after)))
+  entries = redis.call('XRANGE', channel_log_key(name), low, '+', 'COUNT', limit)
 else
   local high = before == '' and '+' or '(' .. before .. '-0'
   entries = redis.call('XREVRANGE', channel_log_key(name), high, '(' .. first .. '-0', 'COUNT', limit)

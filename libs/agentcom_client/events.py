@@ -1,0 +1,52 @@
+"""What the hub pushes to an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from agentcom_client.errors import HubError, HubUnreachable
+from agentcom_client.types import Frame
+
+PING_EVERY_S: Final = 20.0
+
+
+async def agent_events(
+    url: str, agent_id: str, token: str, *, presence: bool, fields: Mapping[str, Any]
+) -> AsyncIterator[Frame]:
+    """Frames until the hub closes the socket. Raises HubError if it refuses the agent, HubUnreachable if it is away."""
+    scheme, _, rest = url.partition("://")
+    address = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws"
+    try:
+        async with connect(address) as socket:
+            subscribe = ["presence"] if presence else []
+            identify = {"type": "identify", "agent_id": agent_id, "token": token, "subscribe": subscribe, **fields}
+            await socket.send(json.dumps(identify))
+            pinging = asyncio.create_task(_ping(socket))
+            try:
+                async for text in socket:
+                    frame: Frame = json.loads(text)
+                    match frame.get("type"):
+                        case "error" if frame.get("request_type") == "identify":
+                            raise HubError(401, str(frame.get("code")), str(frame.get("message")), frame)
+                        case "identified" | "pong":
+                            continue
+                    yield frame
+            finally:
+                pinging.cancel()
+    except (OSError, WebSocketException) as error:
+        if not isinstance(error, ConnectionClosed):
+            raise HubUnreachable(f"{address} does not answer: {error}") from error
+
+
+async def _ping(socket: ClientConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            await socket.send('{"type":"ping"}')

@@ -1,0 +1,91 @@
+"""Shapes of the hub's answers. Times are milliseconds since 1970; a newer hub may say more than these."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+TaskStatus = Literal["queued", "delayed", "assigned", "completed", "cancelled", "dead_letter"]
+FINISHED: frozenset[TaskStatus] = frozenset({"completed", "cancelled", "dead_letter"})
+
+
+class HistoryEntry(TypedDict):
+    event: str
+    timestamp: int
+    details: Any
+
+
+class Task(TypedDict):
+    id: str
+    description: str
+    metadata: dict[str, Any]
+    priority: int
+    status: TaskStatus
+    assigned_to: str | None
+    generation: int
+    retry_count: int
+    max_retries: int
+    needed_capabilities: list[str]
+    target_agent: str | None
+    last_error: str | None
+    progress: int | None
+    result: dict[str, Any] | None
+    tokens_used: int | None
+    submitted_by: str
+    created_at: int
+    updated_at: int
+    finished_at: int | None
+    history: list[HistoryEntry]
+
+
+class TaskPage(TypedDict):
+    tasks: list[Task]
+    count: int
+    cursor: str | None
+
+
+class Agent(TypedDict):
+    agent_id: str
+    name: str | None
+    status: str
+    capabilities: list[str]
+    connected_at: int | None
+    fsm_state: str
+
+
+Message = TypedDict(
+    "Message",
+    {
+        "id": str,
+        "from": str,
+        "to": str | None,
+        "type": str,
+        "payload": dict[str, Any],
+        "reply_to": str | None,
+        "timestamp": int,
+        "seq": int,
+    },
+)
+
+
+class Channel(TypedDict):
+    name: str
+    description: str
+    subscriber_count: int
+    created_at: int
+    private: bool
+
+
+class Post(TypedDict):
+    seq: int
+    message: dict[str, Any]
+    stored_at: int
+
+
+class TokenEntry(TypedDict):
+    agent_id: str
+    token_prefix: str
+    role: str
+    created_at: int
+
+
+Frame = dict[str, Any]
