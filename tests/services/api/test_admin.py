@@ -218,3 +218,12 @@ class TestAnalytics:
         summary = (await api.client.get("/api/analytics/summary")).json()
         counted = [summary[f"agents_{state}"] for state in ("connected", "active", "idle", "offline")]
         assert (summary["total_agents"], counted) == (2, [1, 1, 0, 1])
+
+    async def test_messages_are_counted(self, api: Api) -> None:
+        await api.token("w2")
+        await api("POST", "/api/message", {"to": "w2", "payload": {}})
+        await api("POST", "/api/message", {"payload": {}})
+        for agent_id, sent, received in (("w1", 2, 0), ("w2", 0, 1)):
+            hours = (await api.client.get(f"/api/analytics/agents/{agent_id}/hourly")).json()["hourly"]
+            assert sum(hour["sent"] for hour in hours) == sent
+            assert sum(hour["received"] for hour in hours) == received
