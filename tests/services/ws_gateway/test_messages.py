@@ -253,6 +253,7 @@ class TestChannels:
         assert (published["seq"], published["channel"]) == (1, "general")
         frame = await w2.until("channel_message")
         assert frame.pop("timestamp") > 0
+        assert frame.pop("mail_seq") > 0
         assert frame == {
             "type": "channel_message",
             "channel": "general",

@@ -27,6 +27,6 @@ add('reply_to', reply_to)
 add('mailed', mailed)
 redis.call('XADD', channel_log_key(name), 'MAXLEN', '~', log_cap, channel_seq .. '-0', unpack(fields))
 push_to_all('kind', 'post', 'channel', name, 'seq', digits(seq), 'sender', sender, 'frame',
-  message_frame('channel_message', m, ',"channel":"' .. name .. '","seq":' .. channel_seq))
+  message_frame('channel_message', m, ',"channel":"' .. name .. '","seq":' .. channel_seq .. ',"mail_seq":' .. digits(seq)))
 count_message(sender, {})
 return {'OK', 'sent', digits(seq), now, channel_seq}
