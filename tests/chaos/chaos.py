@@ -30,10 +30,13 @@ async def busy_hub(
     settings: Mapping[str, object] | None = None,
     **copies: int,
 ) -> AsyncIterator[Scenario]:
-    """A hub with agents of all kinds at work and tasks coming in, until the block ends; then all must be well."""
+    """A hub with restless agents of all kinds and tasks coming in, until the block ends; then all must be well."""
     async with hub_of_its_own(folder, settings=settings, **copies) as scenario:
         await mixed_fleet(scenario, rng=rng, count=agents, work_s=work_s)
-        async with scenario.load(per_second=per_second, rng=rng, fields=lambda: random_fields(scenario, rng)):
+        async with (
+            scenario.load(per_second=per_second, rng=rng, fields=lambda: random_fields(scenario, rng)),
+            unrest(scenario, rng=rng),
+        ):
             await asyncio.sleep(0.5)
             yield scenario
         await everything_completed(scenario)
@@ -78,14 +81,45 @@ def random_fields(scenario: Scenario, rng: random.Random) -> dict[str, Any]:
     }
 
 
+@asynccontextmanager
+async def unrest(scenario: Scenario, *, rng: random.Random) -> AsyncIterator[None]:
+    """All the while, at random moments: tasks are cancelled, sockets break, and agents forget everything."""
+
+    async def stir() -> None:
+        while True:
+            await asyncio.sleep(rng.expovariate(4))
+            agent = rng.choice(scenario.agents)
+            match rng.randrange(5):
+                case 0 | 1:
+                    agent.cut()
+                case 2 if not agent.is_old:
+                    await agent.die()
+                    agent.launch()
+                case _ if scenario.acknowledged:
+                    await scenario.cancel_if_possible(rng.choice(scenario.acknowledged[-30:]))
+
+    stirring = asyncio.create_task(stir())
+    try:
+        yield
+        if stirring.done():
+            stirring.result()
+    finally:
+        stirring.cancel()
+        await asyncio.gather(stirring, return_exceptions=True)
+
+
 async def everything_completed(scenario: Scenario, *, timeout: float = 90.0) -> History:
-    """Every acknowledged task comes to be completed, and the proof holds."""
+    """Every acknowledged task comes to be completed, or cancelled if somebody asked for it, and the proof holds."""
     await scenario.rest(timeout=timeout)
     counts = await scenario.store.tasks.counts()
-    ends = {str(status): n for status in TaskStatus if (n := counts.total(status))}
-    # A submission whose answer was lost may have been stored although its key was then answered with the same task.
-    assert ends == {"completed": len(set(scenario.acknowledged))}, ends
+    ends = {status: n for status in TaskStatus if (n := counts.total(status))}
+    # A submission whose answer was lost is stored once, however often it was made.
+    assert sum(ends.values()) == len(set(scenario.acknowledged)), ends
+    assert set(ends) <= {TaskStatus.COMPLETED, TaskStatus.CANCELLED}, ends
     history = await scenario.prove()
+    ended_as = {task_id: life.possible for task_id, life in history.lives.items()}
+    cancelled = {task_id for task_id, status in ended_as.items() if status == {TaskStatus.CANCELLED}}
+    assert scenario.cancelled <= cancelled <= scenario.cancelled | scenario.cancels_asked
     kinds = [kind for life in history.lives.values() for kind in life.kinds()]
     told = {str(kind): kinds.count(kind) for kind in sorted(set(kinds))}
     print(f"{len(scenario.acknowledged)} tasks; events: {told}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.chaos import everything_completed, mixed_fleet, random_fields
+from tests.chaos.chaos import everything_completed, mixed_fleet, random_fields, unrest
 from tests.support.hub import HubProcesses
 from tests.support.proxy import LossyProxy, lossy_proxy
 from tests.support.scenario import QUICK, scenario_on
@@ -30,7 +30,10 @@ async def busy_hub_behind_a_proxy(folder: Path, rng: random.Random) -> AsyncIter
             await hub.start()
             async with scenario_on(hub, folder) as scenario:
                 await mixed_fleet(scenario, rng=rng, count=8)
-                async with scenario.load(per_second=20, rng=rng, fields=lambda: random_fields(scenario, rng)):
+                async with (
+                    scenario.load(per_second=20, rng=rng, fields=lambda: random_fields(scenario, rng)),
+                    unrest(scenario, rng=rng),
+                ):
                     await asyncio.sleep(0.5)
                     yield proxy
                 await everything_completed(scenario)

@@ -167,6 +167,11 @@ class SocketAgent:
             await asyncio.gather(self._runner, return_exceptions=True)
 
     @property
+    def is_old(self) -> bool:
+        """Whether it speaks the old protocol: it is trusted to have its task for as long as it pings."""
+        return self._features is None
+
+    @property
     def ended(self) -> bool:
         """Whether it will not connect again: the hub asked it not to, or it was told not to."""
         return self._runner is None or self._runner.done()

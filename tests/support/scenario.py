@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
 from agentcom.store.store import Store
 from sidecar_support.program import Program
 from tests.support.agent import SocketAgent, stop_all
@@ -58,6 +60,9 @@ class Scenario:
         self.sidecars: list[Program] = []
         #: Ids of all tasks whose submission was answered.
         self.acknowledged: list[str] = []
+        #: Tasks whose cancel was asked for, whatever came of it; and those that the answer said were cancelled.
+        self.cancels_asked: set[str] = set()
+        self.cancelled: set[str] = set()
         #: Set when the test has failed: there is nothing to prove then.
         self.failed = False
         self._folder = folder
@@ -131,6 +136,17 @@ class Scenario:
         task_id = await self.operator.submit_until_acknowledged(description, **fields)
         self.acknowledged.append(task_id)
         return task_id
+
+    async def cancel_if_possible(self, task_id: str) -> None:
+        """Asks once for a cancel; no answer, or a refusal because the task has ended, is nothing special."""
+        self.cancels_asked.add(task_id)
+        try:
+            answer = await self.operator.request("POST", f"/api/tasks/{task_id}/cancel")
+        except httpx.TransportError:
+            return
+        assert answer.status_code in {200, 409, 503}, f"cancel: {answer.status_code} {answer.text}"
+        if answer.status_code == 200 and answer.json()["status"] == "cancelled":
+            self.cancelled.add(task_id)
 
     async def completed(self, task_id: str, *, timeout: float = 30.0) -> dict[str, Any]:
         """The task, once it is completed."""
