@@ -10,12 +10,14 @@ import pytest
 from agentcom.domain.tasks import TaskStatus
 from agentcom.errors import StoreFull
 from agentcom.settings import Settings
+from agentcom.store.channels import Viewer
 from agentcom.store.store import Store
 from agentcom.store.tasks import Swept
 from agentcom.store.tokens import Role
 from services.local.redis_server import EmbeddedRedis
 from tests.support.builders import a_task, an_agent, serve_matches
 from tests.support.clock import StoreClock
+from tests.support.mail import a_message, ids_in_mailbox, registered
 from tests.support.refusals import refused
 from tests.support.stages import MINUTE, assigned, dead, working
 
@@ -56,6 +58,23 @@ async def test_nothing_else_new_is_admitted(store: Store, clock: StoreClock) -> 
     await refused(store, store.tokens.mint("a2", role=Role.AGENT), StoreFull)
     await refused(store, store.agents.set_status("a1", conn=agent.conn, status="x"), StoreFull)
     await refused(store, an_agent(store, "a1", conn="newer", token_digest=agent.token_digest), StoreFull)
+
+
+async def test_no_message_is_taken_and_mailboxes_can_be_emptied(store: Store, clock: StoreClock) -> None:
+    await registered(store, "a1", "a2")
+    await store.channels.create("c", description="", created_by="a1", private=False, members=())
+    await store.channels.subscribe("c", by=Viewer("a2"))
+    first = await store.mail.send(a_message("m1"), to="a2")
+    await store.mail.broadcast(a_message("m2"))
+    await fill(store)
+    await refused(store, store.mail.send(a_message(), to="a2"), StoreFull)
+    await refused(store, store.mail.broadcast(a_message()), StoreFull)
+    await refused(store, store.channels.publish("c", a_message(), privileged=False), StoreFull)
+    await refused(store, store.channels.subscribe("c", by=Viewer("a1")), StoreFull)
+    assert await ids_in_mailbox(store, "a2") == ["m1", "m2"]
+    assert await store.mail.ack("a2", seq=first.seq) == 1
+    assert await store.channels.unsubscribe("c", by=Viewer("a2"))
+    await store.channels.delete("c", by=Viewer("a1"))
 
 
 async def test_reports_are_taken(store: Store, clock: StoreClock) -> None:
