@@ -266,7 +266,7 @@ def test_admin_refuses_names_that_make_no_sense(person: Person) -> None:
     for arguments, sentence in (
         (["--agent-id", "a b"], "'a b' can't be an agent id"),
         (["--agent-id", "broadcast"], "'broadcast' can't be an agent id"),
-        (["--role", "king"], "'king' is no role: it is one of agent, admin."),
+        (["--role", "king"], "'king' is no role: it is one of agent, operator, admin."),
     ):
         done = person.run("admin", "token", "create", *arguments)
         assert done.returncode == 1
