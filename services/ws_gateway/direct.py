@@ -25,7 +25,10 @@ def frame_writer(send: Any) -> Writer | None:
     def write(frame: bytes) -> bool:
         if not writable.is_set() or protocol.close_sent or transport.is_closing():
             return False
-        transport.write(frame)
+        try:
+            transport.write(frame)
+        except (OSError, RuntimeError):  # broken since it was last looked at; its reader is told
+            return False
         return True
 
     return write

@@ -180,6 +180,22 @@ class TestSocketThatDies:
             assert set(received) | kept == set(sent)
 
 
+    async def test_a_gateway_that_stops_loses_none(self, redis_url: str, namespace: str) -> None:
+        async with GatewayHub(redis_url, namespace) as other, AsyncExitStack() as stack:
+            stopping = await stack.enter_async_context(GatewayHub(redis_url, namespace))
+            w1, w2 = await other.agent("w1"), await stopping.agent("w2")
+            sent = []
+            for n in range(60):
+                sent.append((await w1.ask(message(None if n % 2 else "w2", str(n)), "message_sent"))["id"])
+                if n == 30:
+                    stopping.supervisor.request_stop("the test says so")
+            await w2.closed()
+            await eventually(lambda: _gone(other, "w2"))
+            got = [frame["id"] for frame in w2.passed if frame["type"] == "message"]
+            got += [id_of(envelope) for envelope in await mailbox(other, "w2")]
+            assert sorted(got) == sorted(sent)
+
+
 class TestBroadcast:
     @pytest.mark.parametrize("to", [None, "broadcast"])
     async def test_everybody_but_the_sender_gets_it(self, hub: GatewayHub, to: str | None) -> None:
