@@ -19,7 +19,9 @@ log = structlog.get_logger(__name__)
 
 #: Receipts are collected for so long. Should the gateway die meanwhile, their messages are given out once more.
 COLLECT_S = 0.05
-TICK_S = 1.0
+#: How often broadcasts and posts are looked after, and how long to wait for a store that is away.
+LOOK_EVERY_S = 0.1
+RETRY_S = 1.0
 
 
 class Receipts(BaseComponent):
@@ -62,12 +64,12 @@ class Receipts(BaseComponent):
         while not stop.is_set():
             self.touch()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(LOOK_EVERY_S):
                     await self._something.wait()
             if await pause(stop, COLLECT_S):
                 break
             if not await self._send_or_keep():
-                await pause(stop, TICK_S)
+                await pause(stop, RETRY_S)
 
     async def _send_or_keep(self) -> bool:
         """Sends what is waiting. False, and it waits on, if the store cannot be reached."""
@@ -87,6 +89,9 @@ class Receipts(BaseComponent):
 
     def _written(self) -> int:
         """The number up to which broadcasts and posts were written to all sockets."""
+        latest = self._fanout.latest
+        if self._told == (self._lease.gateway, latest):
+            return latest
         return min(
             (connection.written_through() for connection in self._registry.agents()), default=self._fanout.latest
         )

@@ -179,7 +179,6 @@ class TestSocketThatDies:
             assert len(received) == len(set(received))
             assert set(received) | kept == set(sent)
 
-
     async def test_a_gateway_that_stops_loses_none(self, redis_url: str, namespace: str) -> None:
         async with GatewayHub(redis_url, namespace) as other, AsyncExitStack() as stack:
             stopping = await stack.enter_async_context(GatewayHub(redis_url, namespace))
