@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -65,17 +66,23 @@ async def _mint_configured(tokens: TokenStore, token: str) -> None:
 
 
 def _read_or_create(path: Path) -> tuple[str, bool]:
-    """The token in the file, which only its owner may read, and whether it was just made."""
+    """The token in the file, which only its owner may read, and whether it was just made.
+
+    The file appears whole: of several instances that start in one folder, all take the token of the first.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    token = new_token()
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
     except FileExistsError:
         return _read(path), False
-    token = new_token()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        os.unlink(draft)
     return token, True
 
 
