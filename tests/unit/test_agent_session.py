@@ -72,7 +72,8 @@ class Peer:
 
 
 def frames(effects: list[Effect]) -> list[dict[str, Any]]:
-    return [orjson.loads(effect.frame) for effect in effects if isinstance(effect, Send)]
+    written = [effect.frame for effect in effects if isinstance(effect, Send)]
+    return [orjson.loads(frame if isinstance(frame, bytes) else frame.text) for frame in written]
 
 
 def only_frame(effects: list[Effect]) -> dict[str, Any]:

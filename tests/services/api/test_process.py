@@ -95,6 +95,7 @@ async def test_the_access_log(process: ServiceProcess, client: httpx.AsyncClient
 
     def logged() -> None:
         lines = {line["path"]: line for line in process.logged("http_request")}
+        assert {"/health", "/nothing"} <= lines.keys()
         line = lines["/health"]
         assert (line["method"], line["status"], line["request_id"]) == ("GET", 200, "mine")
         assert isinstance(line["duration_ms"], float)
