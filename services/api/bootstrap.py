@@ -78,7 +78,7 @@ def _read_or_create(path: Path) -> tuple[str, bool]:
             file.write(token + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)
+        path.hardlink_to(draft)
     except FileExistsError:
         return _read(path), False
     finally:
