@@ -23,7 +23,6 @@ from services.api.request import ApiRequest
 from services.api.routing import Endpoint, Handler
 from services.api.schemas import Integer, Nested, Number, Schema, Text, invalid
 
-MAILBOX_TTL_DEFAULT_MS: Final = 7 * DAY
 MAX_BODY_BYTES: Final = 16 * 1024
 
 HEARTBEAT: Final = Schema(required={HEARTBEAT_INTERVAL: Integer(SECOND, DAY)}, optional={})
@@ -49,6 +48,7 @@ class ConfigRoutes:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._services = store.services
         self._heartbeat_default = settings.heartbeat_interval_ms
+        self._mailbox_ttl_default = settings.mailbox_ttl_ms
 
     def endpoints(self, gate: Gate) -> list[Endpoint]:
         def route(method: str, name: str, handler: Handler, access: Access) -> Endpoint:
@@ -76,7 +76,7 @@ class ConfigRoutes:
 
     async def retention(self, _request: ApiRequest) -> Answer:
         stored = await self._services.config(MAILBOX_TTL)
-        return answer({MAILBOX_TTL: int(stored) if stored else MAILBOX_TTL_DEFAULT_MS})
+        return answer({MAILBOX_TTL: int(stored) if stored else self._mailbox_ttl_default})
 
     async def set_retention(self, request: ApiRequest) -> Answer:
         return await self._set_number(request, RETENTION, MAILBOX_TTL)
