@@ -9,8 +9,9 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from services.ws_gateway.connection import Receive, SendMessage
+from services.ws_gateway.connection import Receive
 from services.ws_gateway.gateway import Gateway
+from services.ws_gateway.outbound_queue import SendMessage
 
 Scope: TypeAlias = dict[str, Any]
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]

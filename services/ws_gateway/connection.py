@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,16 +15,16 @@ from agentcom.store.gateways import OutboxEntry
 from agentcom.store.guard import Guard
 from agentcom.store.store import Store
 from agentcom.wire import outbound
-from agentcom.wire.close_codes import CloseCode, fit_reason
+from agentcom.wire.close_codes import CloseCode
 from services.ws_gateway.calls import perform
 from services.ws_gateway.departures import Departures
-from services.ws_gateway.direct import Writer, frame_writer
 from services.ws_gateway.effects import Call, Close, Effect, Penalize, Send
 from services.ws_gateway.fanout import Fanout
 from services.ws_gateway.lease import Lease
 from services.ws_gateway.letters import Letter, direct_letter
 from services.ws_gateway.limits import FrameLimits
 from services.ws_gateway.operations import Identify, Operation
+from services.ws_gateway.outbound_queue import Message, OutboundQueue, SendMessage
 from services.ws_gateway.receipts import Receipts
 from services.ws_gateway.registry import Registry, new_connection_id
 from services.ws_gateway.replies import Result
@@ -32,9 +32,7 @@ from services.ws_gateway.session import Phase, Session, SessionLimits
 
 log = structlog.get_logger(__name__)
 
-Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
-SendMessage: TypeAlias = Callable[[Message], Awaitable[None]]
 
 #: Frames of one socket that may wait for the store; beyond that it is not read from.
 FRAMES_IN_FLIGHT = 64
@@ -79,7 +77,6 @@ class SocketConnection:
         "_around",
         "_begun",
         "_bytes_in",
-        "_bytes_out",
         "_closing",
         "_cut_short",
         "_draining",
@@ -87,27 +84,20 @@ class SocketConnection:
         "_gateway",
         "_identify_timer",
         "_loop",
-        "_outbound",
-        "_outbound_bytes",
-        "_overflowed",
         "_pending",
+        "_queue",
         "_receive",
         "_remote",
         "_room",
         "_send",
         "_task",
-        "_unwritten",
-        "_write_frame",
-        "_writing",
         "conn",
-        "frames_out",
         "session",
     )
 
     def __init__(self, around: Surroundings, *, receive: Receive, send: SendMessage, remote: str) -> None:
         self.conn = new_connection_id()
         self.session = Session(around.limits)
-        self.frames_out = 0
         self._around = around
         self._receive = receive
         self._send = send
@@ -118,21 +108,17 @@ class SocketConnection:
         self._begun = self._loop.time()
         self._frames_in = 0
         self._bytes_in = 0
-        self._bytes_out = 0
-        # Two queues as lists: they are short, mostly empty, and an empty deque is ten times as large.
+        self._queue = OutboundQueue(
+            send,
+            max_frames=around.settings.outbound_queue_frames,
+            max_bytes=around.settings.outbound_queue_bytes,
+        )
         #: What answers the frames so far, in their order: calls on their way, and frames that wait behind them.
         self._pending: list[Asked | bytes | Letter] = []
-        self._outbound: list[bytes | Letter] = []
-        #: The letter that is being written, and how a finished frame is written past the queue, if that can be done.
-        self._writing: Letter | None = None
-        self._write_frame: Writer | None = None
-        self._outbound_bytes = 0
-        self._unwritten: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._identify_timer: asyncio.TimerHandle | None = None
         self._cut_short: asyncio.TimerHandle | None = None
         self._closing: Close | None = None
-        self._overflowed = False
         self._draining = False
 
     # -- the socket's life -----------------------------------------------------------------------------------------
@@ -144,7 +130,7 @@ class SocketConnection:
         around.registry.add(self)
         timeout_s = around.settings.identify_timeout_ms / SECOND
         self._identify_timer = self._loop.call_later(timeout_s, self._identify_overdue)
-        writer = self._loop.create_task(self._write())
+        writer = self._loop.create_task(self._queue.write(self._written))
         ended_by: tuple[int, str] = (1006, "")
         try:
             ended_by = await self._read()
@@ -210,7 +196,7 @@ class SocketConnection:
             frames_in=self._frames_in,
             frames_out=self.frames_out,
             bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
+            bytes_out=self._queue.bytes_out,
             tasks_completed=session.tasks_completed,
             tasks_failed=session.tasks_failed,
             closed_by="client" if closing is None and code not in SERVER_CODES else "hub",
@@ -243,14 +229,8 @@ class SocketConnection:
         """A broadcast or post. Never waits; where nothing is to be written before it, it is written here and now."""
         if letter.sender and letter.sender == self.session.agent_id:
             return
-        write = self._write_frame
-        if write is not None and not self._outbound and self._writing is None and self.session.is_free:
-            idle = self._unwritten is not None and not self._unwritten.done() and self._closing is None
-            if idle and write(letter.wire):
-                self.frames_out += 1
-                self._bytes_out += len(letter.wire)
-                return
-        self._push(letter)
+        if not (self.session.is_free and self._queue.write_now(letter.wire)):
+            self._push(letter)
 
     def _push(self, frame: bytes | Letter) -> None:
         self._write_out(self.session.push(frame))
@@ -259,16 +239,13 @@ class SocketConnection:
 
     def written_through(self) -> int:
         """The number up to which all mail handed to this connection was written to its socket."""
-        if self._writing is not None:
-            return self._writing.seq - 1
-        first = next((frame.seq for frame in self._outbound if isinstance(frame, Letter)), 0)
-        first = first or self.session.first_letter_held
+        first = self._queue.first_unwritten or self.session.first_letter_held
         return first - 1 if first else self._around.fanout.latest
 
     def offer(self, frame: bytes) -> None:
         """A frame that may be left out, and is if the client is behind with reading."""
         settings = self._around.settings
-        behind = len(self._outbound) * 2 > settings.outbound_queue_frames
+        behind = len(self._queue) * 2 > settings.outbound_queue_frames
         if self.session.phase is Phase.IDENTIFIED and not behind:
             self._enqueue(frame)
 
@@ -291,9 +268,14 @@ class SocketConnection:
             self._task.cancel()
 
     @property
+    def frames_out(self) -> int:
+        """How many frames were written."""
+        return self._queue.frames_out
+
+    @property
     def waiting_frames(self) -> int:
         """How many frames wait to be written."""
-        return len(self._outbound)
+        return len(self._queue)
 
     # -- effects ---------------------------------------------------------------------------------------------------
 
@@ -345,7 +327,7 @@ class SocketConnection:
 
     def _on_identified(self) -> None:
         self._around.registry.identified(self)
-        self._write_frame = frame_writer(self._send)
+        self._queue.allow_direct_writes()
         if self._identify_timer is not None:
             self._identify_timer.cancel()
             self._identify_timer = None
@@ -365,78 +347,28 @@ class SocketConnection:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def _enqueue(self, frame: bytes | Letter) -> None:
-        if self._closing is not None:
-            return
-        settings, size = self._around.settings, _size(frame)
-        full = len(self._outbound) >= settings.outbound_queue_frames
-        # One frame always fits, however large, or a client could never be given a large task.
-        if full or (self._outbound and self._outbound_bytes + size > settings.outbound_queue_bytes):
+        if not self._queue.put(frame):
             self._overflow()
-            return
-        self._outbound.append(frame)
-        self._outbound_bytes += size
-        self._wake_writer()
 
     def _overflow(self) -> None:
-        self._overflowed = True
         self.close(CloseCode.SLOW_CONSUMER, "too many frames wait for this client to read them")
 
     def _begin_close(self, closing: Close) -> None:
         self._closing = closing
         written = self.written_through()
-        # What was not written by now stays in the mailbox; written all the same, it would be there and here.
-        self._outbound[:] = [frame for frame in self._outbound if not isinstance(frame, Letter)]
+        # Letters that were not written by now stay in the mailbox; written all the same, they would be there and here.
+        self._queue.close(closing.code, closing.reason, at_once=closing.code == CloseCode.SLOW_CONSUMER)
         self._leave(f"close_{closing.code}", written=written)
         self._cut_short = self._loop.call_later(CLOSE_PATIENCE_S, self.abort)
-        self._wake_writer()
         self._read_on()
 
-    def _wake_writer(self) -> None:
-        if self._unwritten is not None and not self._unwritten.done():
-            self._unwritten.set_result(None)
+    def _written(self, letter: Letter) -> None:
+        if letter.message_id:
+            self._around.receipts.add(self.session.agent_id or "", letter)
 
     def _read_on(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-
-    async def _write(self) -> None:
-        send, outbound = self._send, self._outbound
-        try:
-            while True:
-                while outbound and not self._overflowed:
-                    await send({"type": "websocket.send", "text": self._next_text()})
-                    self._wrote()
-                if self._closing is not None:
-                    reason = fit_reason(self._closing.reason)
-                    await send({"type": "websocket.close", "code": self._closing.code, "reason": reason})
-                    return
-                self._unwritten = self._loop.create_future()
-                await self._unwritten
-        except (OSError, RuntimeError):
-            # The socket is gone (an OSError), or is being closed by the server itself, which refuses further frames
-            # (a RuntimeError). Either way the reader is told, and ends the session.
-            return
-
-    def _next_text(self) -> str:
-        frame = self._outbound.pop(0)
-        size = _size(frame)
-        self._outbound_bytes -= size
-        self._bytes_out += size
-        if isinstance(frame, Letter):
-            self._writing = frame
-            return frame.text
-        return frame.decode(errors="replace")
-
-    def _wrote(self) -> None:
-        """The frame last taken is written."""
-        self.frames_out += 1
-        letter, self._writing = self._writing, None
-        if letter is not None and letter.message_id:
-            self._around.receipts.add(self.session.agent_id or "", letter)
-
-
-def _size(frame: bytes | Letter) -> int:
-    return len(frame.text) if isinstance(frame, Letter) else len(frame)
 
 
 def _outcome(asked: Asked) -> Result | AgentComError:

@@ -15,12 +15,13 @@ from agentcom.store.store import Store
 from agentcom.wire.close_codes import CloseCode
 from services.config_watch import ConfigWatch
 from services.runtime import Component
-from services.ws_gateway.connection import Receive, SendMessage, SocketConnection, Surroundings
+from services.ws_gateway.connection import Receive, SocketConnection, Surroundings
 from services.ws_gateway.departures import Departures
 from services.ws_gateway.fanout import Fanout
 from services.ws_gateway.lease import Lease
 from services.ws_gateway.limits import FrameLimits
 from services.ws_gateway.liveness import Liveness
+from services.ws_gateway.outbound_queue import SendMessage
 from services.ws_gateway.outbox import OutboxReader
 from services.ws_gateway.presence import Presence
 from services.ws_gateway.receipts import Receipts
