@@ -136,6 +136,15 @@ class TestMailboxes:
         expected = [f"{name}{n}" for n in range(30, 80) for name in "cd"]
         assert await ids_in_mailbox(store, "a2") == expected
 
+    async def test_only_the_newest_of_much_more_than_fits(self, store: Store) -> None:
+        for name in "def":
+            await store.channels.create(name, description="", created_by="a1", private=False, members=())
+            await store.channels.subscribe(name, by=A2)
+        for n in range(90):
+            for name in "cdef":
+                await store.channels.publish(name, a_message(f"{name}{n}"), privileged=False)
+        assert await ids_in_mailbox(store, "a2") == [f"{name}{n}" for n in range(65, 90) for name in "cdef"]
+
 
 class TestHistory:
     async def test_the_last_ones(self, store: Store) -> None:

@@ -94,11 +94,11 @@ local function deposit(agent_id, seq, entry)
   redis.call('ZADD', mailboxes_key(), 'LT', seq, agent_id)
 end
 
--- Drops the oldest messages of a mailbox that holds more than cap, a bounded number at a time.
-local function bound_mailbox(agent_id, cap)
+-- Drops the oldest messages of a mailbox that holds more than cap, and no more than most of them.
+local function bound_mailbox(agent_id, cap, most)
   local excess = redis.call('ZCARD', mailbox_key(agent_id)) - cap
   if excess <= 0 then return end
-  local dropped = redis.call('ZPOPMIN', mailbox_key(agent_id), math.min(excess, 100))
+  local dropped = redis.call('ZPOPMIN', mailbox_key(agent_id), math.min(excess, most))
   for i = 1, #dropped, 2 do end_delivery(id_of(dropped[i]), agent_id, 'dead', 'mailbox_full') end
 end
 

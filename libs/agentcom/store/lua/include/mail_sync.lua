@@ -30,14 +30,15 @@ local function fields_of(entry)
   return fields
 end
 
+-- Both return how many they copied.
 local function copy_broadcasts(agent_id, cursor, cap)
-  local copied = false
+  local copied = 0
   local missed = redis.call('XREVRANGE', broadcasts_key(), '+', '(' .. digits(cursor) .. '-0', 'COUNT', cap)
   for _, entry in ipairs(missed) do
     local fields = fields_of(entry)
     if fields.from ~= agent_id then
       deposit(agent_id, tonumber(fields.n), fields.entry)
-      copied = true
+      copied = copied + 1
     end
   end
   return copied
@@ -52,7 +53,7 @@ local function payload_with_channel(post, name)
 end
 
 local function copy_posts(agent_id, name, after, cap)
-  local copied = false
+  local copied = 0
   for _, entry in ipairs(redis.call('XREVRANGE', channel_log_key(name), '+', '-', 'COUNT', cap)) do
     local post = fields_of(entry)
     local seq = tonumber(post.n)
@@ -60,7 +61,7 @@ local function copy_posts(agent_id, name, after, cap)
     if post.from ~= agent_id then
       post.payload = payload_with_channel(post, name)
       deposit(agent_id, seq, envelope(post))
-      copied = true
+      copied = copied + 1
     end
   end
   return copied
@@ -91,10 +92,10 @@ local function sync_mail(agent_id, channels, cap)
   for _, channel in ipairs(channels) do
     local last = tonumber(redis.call('HGET', channel_key(channel.name), 'last') or 0)
     local after = math.max(cursor, channel.since)
-    if last > after and copy_posts(agent_id, channel.name, after, cap) then copied = true end
+    if last > after then copied = copied + copy_posts(agent_id, channel.name, after, cap) end
   end
-  if copied then
-    bound_mailbox(agent_id, cap)
+  if copied > 0 then
+    bound_mailbox(agent_id, cap, copied + 100)
     advance_cursor(agent_id, latest)
   end
   return latest

@@ -16,7 +16,7 @@ local seq = next_mail_seq()
 file_message(m, seq, 'queued', digest, tonumber(history_cap))
 remember_id(m, seq, digest, remember_ms, 0)
 deposit(recipient, seq, envelope(m))
-bound_mailbox(recipient, tonumber(mailbox_cap) * (agent[2] and 10 or 1))
+bound_mailbox(recipient, tonumber(mailbox_cap) * (agent[2] and 10 or 1), 100)
 if agent[2] then
   local more = ',"to":' .. cjson.encode(recipient) .. ',"seq":' .. digits(seq)
   redis.call('XADD', outbox_key(agent[1]), '*', 'conn', agent[2], 'kind', 'mail', 'frame',
