@@ -7,12 +7,13 @@ looked at once more before it is reported; what was under way the first time is 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Final, Literal
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from agentcom.domain.signature import SEPARATOR
 from agentcom.domain.tasks import TaskStatus
+from agentcom.store.audit_mail import MailChecks
 from agentcom.store.audit_rules import (
     AgentFacts,
     SignatureFacts,
@@ -21,23 +22,17 @@ from agentcom.store.audit_rules import (
     signature_findings,
     task_findings,
 )
+from agentcom.store.audit_walk import Findings, Index, Walk, as_number, as_text, found, once
 from agentcom.store.link import RedisValue
-from agentcom.store.replies import as_bytes, as_int, as_list, as_pairs
+from agentcom.store.replies import as_bytes, as_int, as_list
 from agentcom.store.store import Store
 
-PAGE: Final = 200
 TASK_DEADLINES: Final = ("accept", "progress", "runtime", "cancel", "delayed", "expires", "complete_by")
 AGENT_DEADLINES: Final = ("grace", "unblock")
 #: A match request that waits longer than this has no scheduler to serve it.
 REQUEST_WAITS_MS: Final = 60_000
 #: Signatures that one step of audit/idle looks at for each capability; see SEARCH_STEPS in include/match.lua.
 SEARCH_STEPS: Final = 64
-
-Findings = dict[str, list[str]]
-"""By subject, so that the second look can be compared with the first."""
-
-Check = Callable[[Sequence[str]], Awaitable[Findings]]
-Index = Literal["queue", "idle", "filed", "gateway"]
 
 
 async def conservation(store: Store) -> list[str]:
@@ -65,20 +60,20 @@ class _Audit:
         self._services = store.services
         self._store = store
         self._settle_s = settle_s
-        self._suspects: list[tuple[Check, Findings]] = []
+        self._walk = Walk(store)
+        self._mail = MailChecks(store, self._walk)
 
     async def run(self) -> list[str]:
         await self._walk_keys()
         await self._walk_sets()
-        await self._look(self._idle, self._members_of(self._keys.idle_any()))
+        await self._mail.walk_sets()
+        await self._walk.look(self._idle, self._walk.members(self._keys.idle_any()))
         counts = await self._capability_counts()
         waiting = await self._oldest_request()
-        if self._suspects or counts or waiting:
+        if self._walk.has_suspects or counts or waiting:
             await asyncio.sleep(self._settle_s)
         findings = await conservation(self._store)
-        for check, first in self._suspects:
-            second = await check(list(first))
-            findings += [text for subject in first for text in second.get(subject, []) if text in first[subject]]
+        findings += await self._walk.look_again()
         if counts:
             second = await self._capability_counts()
             findings += [text for subject, texts in counts.items() for text in texts if text in second.get(subject, [])]
@@ -91,18 +86,11 @@ class _Audit:
     async def _walk_keys(self) -> None:
         """Every record and every index, found by its key."""
         root = self._keys.root
-        cursor = b"0"
-        while True:
-            reply = as_list(await self._link.call("SCAN", cursor, "MATCH", f"{root}*", "COUNT", PAGE))
-            cursor = as_bytes(reply[0])
-            names: dict[str, list[str]] = defaultdict(list)
-            for key in as_list(reply[1]):
-                kind, _, name = as_bytes(key).decode().removeprefix(root).partition(":")
-                names[kind].append(name)
-            await self._look(self._tasks, _once(names["task"]))
-            await self._look(self._histories, _once(names["history"]))
-            await self._look(self._agents, _once(names["agent"]))
-            await self._look(self._signatures, _once(names["queue"]))
+        async for names in self._walk.names():
+            await self._walk.look(self._tasks, once(names["task"]))
+            await self._walk.look(self._histories, once(names["history"]))
+            await self._walk.look(self._agents, once(names["agent"]))
+            await self._walk.look(self._signatures, once(names["queue"]))
             indexes: list[tuple[Index, str, str]] = [
                 *(("queue", name, self._keys.queue(name)) for name in names["queue"]),
                 *(("idle", name, self._keys.idle(name)) for name in names["idle"] if name),
@@ -110,50 +98,26 @@ class _Audit:
                 *(("gateway", name.removesuffix(":agents"), f"{root}gateway:{name}") for name in names["gateway"]),
             ]
             for index, name, index_key in indexes:
-                members = self._members_of(index_key, command="SSCAN" if index == "gateway" else "ZSCAN")
-                await self._look(self._membership(index, name), members)
-            if cursor == b"0":
-                return
+                members = self._walk.members(index_key, command="SSCAN" if index == "gateway" else "ZSCAN")
+                await self._walk.look(self._walk.membership(index, name), members)
+            await self._mail.look_at(names)
 
     async def _walk_sets(self) -> None:
         """Every name in an index of tasks, agents or signatures that may have no record of its own."""
         keys = self._keys
         of_tasks = [keys.status(status) for status in TaskStatus] + [keys.due(kind) for kind in TASK_DEADLINES]
         for key in [*of_tasks, keys.finished(), keys.dead()]:
-            await self._look(self._missing_tasks, self._members_of(key))
+            await self._walk.look(self._missing_tasks, self._walk.members(key))
         for key in [keys.agents(), keys.seen(), keys.idle_any(), *(keys.due(kind) for kind in AGENT_DEADLINES)]:
-            await self._look(self._agents, self._members_of(key))
-        await self._look(self._signatures, self._members_of(keys.filed(), command="HSCAN"))
-
-    async def _members_of(
-        self, key: str, *, command: Literal["ZSCAN", "SSCAN", "HSCAN"] = "ZSCAN"
-    ) -> AsyncIterator[list[str]]:
-        cursor = b"0"
-        while True:
-            reply = as_list(await self._link.call(command, key, cursor, "COUNT", PAGE))
-            cursor = as_bytes(reply[0])
-            if command == "SSCAN":
-                names = [as_bytes(member) for member in as_list(reply[1])]
-            else:
-                names = [name for name, _ in as_pairs(reply[1])]
-            # A small collection is answered whole, whatever COUNT says.
-            for start in range(0, len(names), PAGE):
-                yield [name.decode() for name in names[start : start + PAGE]]
-            if cursor == b"0":
-                return
-
-    async def _look(self, check: Check, pages: AsyncIterator[list[str]]) -> None:
-        """The first look; what it finds is looked at again at the end."""
-        async for page in pages:
-            if found := await check(page):
-                self._suspects.append((check, found))
+            await self._walk.look(self._agents, self._walk.members(key))
+        await self._walk.look(self._signatures, self._walk.members(keys.filed(), command="HSCAN"))
 
     # -- checks ------------------------------------------------------------------------------------------------------
 
     async def _tasks(self, ids: Sequence[str]) -> Findings:
         reply = await self._scripts.call("audit/tasks", rest=ids)
         facts = [_task_facts(task_id, as_list(raw)) for task_id, raw in zip(ids, reply.fields, strict=True)]
-        return _found((task.id, task_findings(task)) for task in facts)
+        return found((task.id, task_findings(task)) for task in facts)
 
     async def _missing_tasks(self, ids: Sequence[str]) -> Findings:
         return await self._tasks(missing) if (missing := await self._without_record(ids)) else {}
@@ -168,28 +132,16 @@ class _Audit:
     async def _agents(self, ids: Sequence[str]) -> Findings:
         reply = await self._scripts.call("audit/agents", rest=ids)
         facts = [_agent_facts(agent_id, as_list(raw)) for agent_id, raw in zip(ids, reply.fields, strict=True)]
-        return _found((agent.id, agent_findings(agent)) for agent in facts)
+        return found((agent.id, agent_findings(agent)) for agent in facts)
 
     async def _signatures(self, signatures: Sequence[str]) -> Findings:
         reply = await self._scripts.call("audit/signatures", rest=signatures)
         facts = [_signature_facts(name, as_list(raw)) for name, raw in zip(signatures, reply.fields, strict=True)]
-        return _found((queue.signature, signature_findings(queue)) for queue in facts)
-
-    def _membership(self, kind: Index, index: str) -> Check:
-        async def check(names: Sequence[str]) -> Findings:
-            reply = await self._scripts.call("audit/members", kind=kind, index=index, rest=names)
-            verdicts = [as_bytes(verdict).decode() for verdict in reply.fields]
-            return {
-                name: [f"{name!r} is in {kind} {index!r} but does not belong there: {verdict}"]
-                for name, verdict in zip(names, verdicts, strict=True)
-                if verdict
-            }
-
-        return check
+        return found((queue.signature, signature_findings(queue)) for queue in facts)
 
     async def _idle(self, agent_ids: Sequence[str]) -> Findings:
         """Agents that wait beside a task that they could do."""
-        found: Findings = {}
+        waiting: Findings = {}
         skip, left = 0, list(agent_ids)
         while left:
             reply = await self._scripts.call("audit/idle", skip=skip, rest=left)
@@ -197,22 +149,22 @@ class _Audit:
             for position, agent_id in enumerate(left):
                 if task_id := reply.text(2 * position):
                     # Without the task's id: another one of the same queue is the same finding.
-                    found[agent_id] = [f"agent {agent_id} is idle although queued tasks wait that it could do"]
+                    waiting[agent_id] = [f"agent {agent_id} is idle although queued tasks wait that it could do"]
                 elif reply.number(2 * position + 1) and not task_id:
                     further.append(agent_id)
             left, skip = further, skip + SEARCH_STEPS
-        return found
+        return waiting
 
     async def _capability_counts(self) -> Findings:
         """Capabilities whose number of connected agents is not the stored one."""
         counted: Counter[str] = Counter()
-        async for page in self._members_of(self._keys.agents()):
+        async for page in self._walk.members(self._keys.agents()):
             calls = [self._link.call("HGET", self._keys.agent(agent_id), "capabilities") for agent_id in page]
             for call in calls:
                 joined = await call
                 counted.update(_split(joined))
         stored: dict[str, int] = {}
-        async for names in self._members_of(self._keys.capabilities(), command="HSCAN"):
+        async for names in self._walk.members(self._keys.capabilities(), command="HSCAN"):
             values = [self._link.call("HGET", self._keys.capabilities(), name) for name in names]
             for name, value in zip(names, values, strict=True):
                 stored[name] = as_int(await value or 0)
@@ -234,29 +186,12 @@ class _Audit:
         return entry if waiting > REQUEST_WAITS_MS else None
 
 
-async def _once(names: Iterable[str]) -> AsyncIterator[list[str]]:
-    if page := list(names):
-        yield page
-
-
-def _found(findings: Iterable[tuple[str, Iterable[str]]]) -> Findings:
-    return {subject: texts for subject, lines in findings if (texts := list(lines))}
-
-
-def _text(value: RedisValue) -> str | None:
-    return None if value is None else as_bytes(value).decode()
-
-
-def _number(value: RedisValue) -> float | None:
-    return None if value is None else float(as_bytes(value))
-
-
 def _split(joined: RedisValue) -> tuple[str, ...]:
-    return tuple(part for part in (_text(joined) or "").split(SEPARATOR) if part)
+    return tuple(part for part in (as_text(joined) or "").split(SEPARATOR) if part)
 
 
 def _scores(names: Iterable[str], values: Sequence[RedisValue]) -> dict[str, float]:
-    return {name: score for name, value in zip(names, values, strict=True) if (score := _number(value)) is not None}
+    return {name: score for name, value in zip(names, values, strict=True) if (score := as_number(value)) is not None}
 
 
 def _task_facts(task_id: str, raw: Sequence[RedisValue]) -> TaskFacts:
@@ -265,34 +200,34 @@ def _task_facts(task_id: str, raw: Sequence[RedisValue]) -> TaskFacts:
     finished, dead, queue_score, *holder = places[statuses + deadlines :]
     return TaskFacts(
         id=task_id,
-        status=_text(raw[0]),
-        listing=_number(raw[2]),
-        score=_number(raw[3]),
-        assigned_to=_text(raw[4]),
-        generation=_text(raw[5]),
+        status=as_text(raw[0]),
+        listing=as_number(raw[2]),
+        score=as_number(raw[3]),
+        assigned_to=as_text(raw[4]),
+        generation=as_text(raw[5]),
         accepted=raw[6] is not None,
         has_max_runtime=raw[7] is not None,
         cancelling=raw[8] is not None,
-        expires_at=_number(raw[9]),
-        complete_by=_number(raw[10]),
+        expires_at=as_number(raw[9]),
+        complete_by=as_number(raw[10]),
         in_status=_scores(TaskStatus, places[:statuses]),
         due=_scores(TASK_DEADLINES, places[statuses : statuses + deadlines]),
         in_finished=finished is not None,
         in_dead=dead is not None,
-        queue_score=_number(queue_score),
-        holder=(_text(holder[0]), _text(holder[1]), _text(holder[2])),
+        queue_score=as_number(queue_score),
+        holder=(as_text(holder[0]), as_text(holder[1]), as_text(holder[2])),
     )
 
 
 def _agent_facts(agent_id: str, raw: Sequence[RedisValue]) -> AgentFacts:
     return AgentFacts(
         id=agent_id,
-        state=_text(raw[0]),
+        state=as_text(raw[0]),
         capabilities=_split(raw[1]),
-        task=_text(raw[2]),
-        generation=_text(raw[3]),
-        gateway=_text(raw[4]),
-        conn=_text(raw[5]),
+        task=as_text(raw[2]),
+        generation=as_text(raw[3]),
+        gateway=as_text(raw[4]),
+        conn=as_text(raw[5]),
         in_agents=raw[6] is not None,
         in_seen=raw[7] is not None,
         in_idle=raw[8] is not None,
@@ -300,7 +235,7 @@ def _agent_facts(agent_id: str, raw: Sequence[RedisValue]) -> AgentFacts:
         in_unblock=raw[10] is not None,
         in_gateway=as_int(raw[11]) == 1,
         gateway_known=raw[12] is not None,
-        task_record=(_text(raw[13]), _text(raw[14]), _text(raw[15]), raw[16] is not None),
+        task_record=(as_text(raw[13]), as_text(raw[14]), as_text(raw[15]), raw[16] is not None),
         not_waiting_under=tuple(as_bytes(name).decode() for name in raw[17:]),
     )
 
@@ -309,7 +244,7 @@ def _signature_facts(signature: str, raw: Sequence[RedisValue]) -> SignatureFact
     return SignatureFacts(
         signature=signature,
         is_filed_kind=as_int(raw[0]) == 1,
-        head=_number(raw[1]),
-        filed_under=_text(raw[2]),
-        filed_score=_number(raw[3]),
+        head=as_number(raw[1]),
+        filed_under=as_text(raw[2]),
+        filed_score=as_number(raw[3]),
     )

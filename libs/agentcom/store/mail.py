@@ -104,6 +104,11 @@ class MailStore:
         self._keys = keys
         self._limits = limits
 
+    @property
+    def cap(self) -> int:
+        """How many messages a mailbox of an agent that is away may have."""
+        return self._limits.mailbox_cap
+
     async def send(self, message: NewMessage, *, to: str) -> Sent:
         """To one agent. Raises UnknownAgent, MessageIdConflict."""
         reply = await self._scripts.call(

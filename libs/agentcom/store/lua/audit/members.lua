@@ -5,6 +5,7 @@
 -- INCLUDE: keys sets
 -- kind queue: index is a signature, names are task ids. kind idle: index is a capability, names are agent ids.
 -- kind filed: index is a capability, names are signatures. kind gateway: index is a gateway, names are agent ids.
+-- kind subscribers: index is a channel, names are agent ids. kind replies: index is a message, names are its answers.
 
 local function judge(name)
   if kind == 'queue' then
@@ -19,6 +20,15 @@ local function judge(name)
       if capability == index and agent[1] == 'idle' then return '' end
     end
     return 'state ' .. (agent[1] or 'none')
+  elseif kind == 'subscribers' then
+    if not redis.call('ZSCORE', subscribers_key(index), name) then return '' end
+    if redis.call('ZSCORE', subscriptions_key(name), index) then return '' end
+    return 'not among the subscriptions of the agent'
+  elseif kind == 'replies' then
+    if not redis.call('ZSCORE', replies_key(index), name) then return '' end
+    local parent = redis.call('HGET', message_key(name), 'reply_to')
+    if parent ~= index then return 'answers ' .. (parent or 'nothing') end
+    return redis.call('ZSCORE', messages_key(), name) and '' or 'not in the history'
   elseif kind == 'filed' then
     if not redis.call('ZSCORE', signatures_key(index), name) then return '' end
     local capability = redis.call('HGET', filed_key(), name)
