@@ -11,7 +11,7 @@ import pytest
 from agentcom.domain.agents import AgentEvent
 from agentcom.domain.tasks import TaskEvent
 from agentcom.store.linker import COMMENT_LINE, Definition, definitions, link
-from agentcom.store.scripts import Argument, Script, load_all, names, parse
+from agentcom.store.scripts import Argument, Script, load, names, parse
 
 LUA = files("agentcom.store").joinpath("lua")
 STRING = re.compile(r"'(?:[^'\\]|\\.)*'")
@@ -100,7 +100,7 @@ def test_every_event_has_a_name_in_the_domain(script: Script) -> None:
 
 
 def test_every_event_of_the_domain_is_emitted() -> None:
-    assert {event for script in load_all().values() for event in script.events} == {*TaskEvent, *AgentEvent}
+    assert {event for script in map(load, names()) for event in script.events} == {*TaskEvent, *AgentEvent}
 
 
 def test_what_an_include_needs_is_included_before_it(script: Script) -> None:
@@ -112,7 +112,7 @@ def test_what_an_include_needs_is_included_before_it(script: Script) -> None:
 
 
 def test_every_include_is_used() -> None:
-    used = {include for script in load_all().values() for include in script.includes}
+    used = {include for script in map(load, names()) for include in script.includes}
     assert used | {"clock_shifted"} == set(includes())
 
 
@@ -148,7 +148,7 @@ def test_keys_are_spelled_in_one_include() -> None:
 
 
 def test_only_tests_can_move_the_clock() -> None:
-    assert not any("clock:shift" in script.source for script in load_all().values())
+    assert not any("clock:shift" in script.source for script in map(load, names()))
     assert "clock:shift" in parse("task/accept", shifted_clock=True).source
 
 
@@ -196,8 +196,48 @@ class TestLinking:
         ]
 
     def test_a_mention_in_a_comment_is_no_use(self) -> None:
-        assert link([self.INCLUDE], "-- see g\nreturn 1") == "-- see g\nreturn 1"
+        assert link([self.INCLUDE], "-- see g\nreturn 1") == "return 1"
 
     def test_an_include_is_a_list_of_definitions(self) -> None:
         with pytest.raises(ValueError, match="must begin with a definition"):
             definitions("return 1\nlocal x = 1")
+
+
+class TestKeys:
+    INCLUDE = (
+        "local root = KEYS[1]\nlocal function a_key(x) return root .. 'a:' .. x end\n"
+        "local function pair_key(x, y) return root .. y .. ':' .. x end\n"
+        "local function all_key() return root .. 'all' end\n"
+        "local function twice(x) return {a_key(x), a_key(x)} end\n"
+    )
+
+    @pytest.mark.parametrize(
+        ("asked", "spelled"),
+        [
+            ("return all_key()", "return (root .. 'all')"),
+            ("return a_key(id)", "return (root .. 'a:' .. id)"),
+            ("return a_key('b')", "return (root .. 'a:b')"),
+            ("return a_key(t.id)", "return (root .. 'a:' .. t.id)"),
+            ("return a_key(x or 'y')", "return (root .. 'a:' .. (x or 'y'))"),
+            ("return a_key(f(1, 2))", "return (root .. 'a:' .. (f(1, 2)))"),
+            ("return pair_key(a_key(1), t[2])", "return (root .. t[2] .. ':' .. ((root .. 'a:' .. 1)))"),
+            ("return 'a_key(x)'", "return 'a_key(x)'"),
+        ],
+    )
+    def test_a_key_is_spelled_where_it_is_asked_for(self, asked: str, spelled: str) -> None:
+        assert link([self.INCLUDE], asked).splitlines()[-1] == spelled
+
+    def test_definitions_spell_keys_too(self) -> None:
+        assert link([self.INCLUDE], "return twice(1)").splitlines() == [
+            "local root = KEYS[1]",
+            "local function twice(x) return {(root .. 'a:' .. x), (root .. 'a:' .. x)} end",
+            "return twice(1)",
+        ]
+
+    def test_a_key_with_an_argument_too_many_fails(self) -> None:
+        with pytest.raises(ValueError, match="is asked for with"):
+            link([self.INCLUDE], "return a_key(1, 2)")
+
+    def test_no_script_calls_a_key_function(self, script: Script) -> None:
+        keys = {name for entry in functions("keys") for name in entry.names}
+        assert not keys & set(CALL.findall(STRING.sub("''", script.source)))

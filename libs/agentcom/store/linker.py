@@ -1,8 +1,9 @@
 """Putting a script together from the pieces it includes.
 
 Redis runs a script's whole chunk on every call, so each local function above the body costs a closure a call. The
-linker therefore takes over only the definitions that the script reaches. An include is a list of definitions, each
-beginning with ``local`` in the first column and using only what stands above it.
+linker therefore takes over only the definitions that the script reaches, and spells keys out where they are asked for
+(see :mod:`agentcom.store.key_calls`). An include is a list of definitions, each beginning with ``local`` in the first
+column and using only what stands above it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+
+from agentcom.store.key_calls import KeyCalls
 
 DEFINITION = re.compile(r"^local (?:function )?([A-Za-z_]\w*(?:, *[A-Za-z_]\w*)*)", re.MULTILINE)
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
@@ -23,12 +27,9 @@ class Definition:
     names: frozenset[str]
     source: str
 
-    @property
-    def identifiers(self) -> set[str]:
-        return set(IDENTIFIER.findall(self.source))
 
-
-def definitions(include: str) -> list[Definition]:
+@cache
+def definitions(include: str) -> tuple[Definition, ...]:
     """The definitions of an include, in order."""
     source = COMMENT_LINE.sub("", include)
     starts = [match.start() for match in DEFINITION.finditer(source)]
@@ -40,15 +41,19 @@ def definitions(include: str) -> list[Definition]:
         match = DEFINITION.match(text)
         names = match[1] if match else ""
         found.append(Definition(frozenset(names.replace(" ", "").split(",")), text))
-    return found
+    return tuple(found)
 
 
 def link(includes: Sequence[str], body: str) -> str:
     """The body with what it needs of the includes in front of it."""
-    needed = set(IDENTIFIER.findall(COMMENT_LINE.sub("", body)))
+    available = [entry for include in includes for entry in definitions(include)]
+    keys = KeyCalls([entry.source for entry in available])
+    body = keys.spelled_out(COMMENT_LINE.sub("", body))
+    needed = set(IDENTIFIER.findall(body))
     kept: list[str] = []
-    for definition in reversed([entry for include in includes for entry in definitions(include)]):
+    for definition in reversed(available):
         if definition.names & needed:
-            needed |= definition.identifiers
-            kept.append(definition.source)
+            source = keys.spelled_out(definition.source)
+            needed |= set(IDENTIFIER.findall(source))
+            kept.append(source)
     return "\n".join([*reversed(kept), body])

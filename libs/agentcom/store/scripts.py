@@ -8,6 +8,7 @@ argument fails before the network.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -44,15 +45,7 @@ class Script:
     events: tuple[str, ...]
     includes: tuple[str, ...]
     source: str
-    guarded_source: str
-
-    @property
-    def sha(self) -> str:
-        return _sha(self.source)
-
-    @property
-    def guarded_sha(self) -> str:
-        return _sha(self.guarded_source)
+    sha: str
 
     def bind(
         self, arguments: Mapping[str, Argument], *, items: Sequence[Mapping[str, Argument]], rest: Sequence[Argument]
@@ -89,10 +82,6 @@ class Reply:
         return as_bytes(self.fields[index])
 
 
-def _sha(source: str) -> str:
-    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
 def _lua(folder: Traversable, name: str) -> str:
     return folder.joinpath(*f"{name}.lua".split("/")).read_text(encoding="utf-8")
 
@@ -116,8 +105,8 @@ def _prelude(arguments: Sequence[str], rest: str | None, item_fields: Sequence[s
     return "\n".join(lines)
 
 
-def parse(name: str, *, shifted_clock: bool = False) -> Script:
-    """Reads one script and puts it together."""
+def parse(name: str, *, guarded: bool = False, shifted_clock: bool = False) -> Script:
+    """Reads one script and puts it together; ``guarded`` gives the variant that takes a token first."""
     folder = files("agentcom.store").joinpath("lua")
     body = _lua(folder, name)
     header = _header(body)
@@ -128,14 +117,14 @@ def parse(name: str, *, shifted_clock: bool = False) -> Script:
     rest = names.pop()[:-3] if names and names[-1].endswith("...") else None
     item_fields = tuple(header.get("ITEMS", "").split())
     includes = tuple(header.get("INCLUDE", "").split())
-
-    def pieces(wanted: Sequence[str]) -> list[str]:
-        return [
-            _lua(folder, f"include/{'clock_shifted' if name == 'clock' and shifted_clock else name}") for name in wanted
-        ]
-
-    guarded_includes = (*GUARD_INCLUDES, *(piece for piece in includes if piece not in GUARD_INCLUDES))
-    guarded_body = _guarded("\n".join([_prelude(names, rest, item_fields, skip=GUARD_ARGUMENTS), body]))
+    pieces = includes
+    body = "\n".join([_prelude(names, rest, item_fields, skip=GUARD_ARGUMENTS if guarded else 0), body])
+    if guarded:
+        pieces = (*GUARD_INCLUDES, *(piece for piece in includes if piece not in GUARD_INCLUDES))
+        shebang = shebang.replace("no-writes", "allow-oom")
+        body = _guarded(body)
+    sources = [_lua(folder, f"include/{_variant(piece, shifted_clock=shifted_clock)}") for piece in pieces]
+    source = "\n".join([shebang, link(sources, body)])
     return Script(
         name=name,
         arguments=tuple(names),
@@ -144,11 +133,13 @@ def parse(name: str, *, shifted_clock: bool = False) -> Script:
         returns=frozenset(RETURN_CODE.findall(header.get("RETURNS", ""))),
         events=tuple(header.get("EVENTS", "").split()),
         includes=includes,
-        source="\n".join([shebang, link(pieces(includes), "\n".join([_prelude(names, rest, item_fields), body]))]),
-        guarded_source="\n".join(
-            [shebang.replace("no-writes", "allow-oom"), link(pieces(guarded_includes), guarded_body)]
-        ),
+        source=source,
+        sha=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
     )
+
+
+def _variant(include: str, *, shifted_clock: bool) -> str:
+    return "clock_shifted" if include == "clock" and shifted_clock else include
 
 
 def _guarded(body: str) -> str:
@@ -174,20 +165,28 @@ def names() -> list[str]:
 
 
 @cache
-def load_all(*, shifted_clock: bool = False) -> Mapping[str, Script]:
-    """Every script by name, read once per process."""
-    return {name: parse(name, shifted_clock=shifted_clock) for name in names()}
+def load(name: str, *, guarded: bool = False, shifted_clock: bool = False) -> Script:
+    """As :func:`parse`, once per process."""
+    return parse(name, guarded=guarded, shifted_clock=shifted_clock)
 
 
 class Scripts:
-    """Calls scripts for one namespace over one :class:`Link`."""
+    """Calls scripts for one namespace over one :class:`Link`.
+
+    A script is loaded into Redis ahead of its first call, on the same connection, and by :meth:`greeting` on every
+    later one: so EVALSHA finds it and calls keep their order. What a process never calls costs neither it nor Redis
+    anything.
+    """
 
     def __init__(self, link: Link, *, root: str, shifted_clock: bool = False) -> None:
         self._link = link
         self._root = root
-        self._scripts = load_all(shifted_clock=shifted_clock)
-        self._shas = {name: script.sha for name, script in self._scripts.items()}
-        self._guarded_shas = {name: script.guarded_sha for name, script in self._scripts.items()}
+        self._shifted_clock = shifted_clock
+        self._loaded: dict[str, Script] = {}
+
+    def greeting(self) -> list[tuple[bytes, ...]]:
+        """What a new connection sends first, so that EVALSHA finds every script called so far."""
+        return [(b"SCRIPT", b"LOAD", script.source.encode()) for script in self._loaded.values()]
 
     async def call(
         self,
@@ -209,15 +208,13 @@ class Scripts:
         RateLimited
             The request's guard has no token left; the script did nothing.
         """
-        script = self._scripts[name]
-        bound = script.bind(arguments, items=items, rest=rest)
         guard = claim()
+        script = load(name, guarded=guard is not None, shifted_clock=self._shifted_clock)
+        bound = script.bind(arguments, items=items, rest=rest)
         if guard is None:
-            reply = await self._run(self._shas[name], script.source, bound)
+            reply = await self._run(script, bound)
         else:
-            guarded = as_list(
-                await self._run(self._guarded_shas[name], script.guarded_source, [*guard.arguments, *bound])
-            )
+            guarded = as_list(await self._run(script, [*guard.arguments, *bound]))
             guard.settle(as_bytes(guarded[0]).decode(), left=as_int(guarded[1]), limit=as_int(guarded[2]))
             reply = guarded[3]
         code_name, *fields = as_list(reply)
@@ -226,17 +223,19 @@ class Scripts:
             raise ValueError(f"{name} answered {code}, which its header does not name")
         return Reply(code, fields)
 
-    async def _run(self, sha: str, source: str, bound: Sequence[Argument]) -> RedisValue:
+    async def _run(self, script: Script, bound: Sequence[Argument]) -> RedisValue:
+        if script.sha not in self._loaded:
+            self._loaded[script.sha] = script
+            self._link.call("SCRIPT", "LOAD", script.source).add_done_callback(_disregard)
         try:
-            return await self._link.call("EVALSHA", sha, 1, self._root, *bound)
+            return await self._link.call("EVALSHA", script.sha, 1, self._root, *bound)
         except CommandError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-            return await self._link.call("EVAL", source, 1, self._root, *bound)
+            return await self._link.call("EVAL", script.source, 1, self._root, *bound)
 
 
-def greeting(*, shifted_clock: bool = False) -> list[tuple[bytes, ...]]:
-    """What a new connection sends first, so that EVALSHA finds every script."""
-    scripts = load_all(shifted_clock=shifted_clock).values()
-    sources = [source for script in scripts for source in (script.source, script.guarded_source)]
-    return [(b"SCRIPT", b"LOAD", source.encode()) for source in sources]
+def _disregard(loading: asyncio.Future[RedisValue]) -> None:
+    """Whatever became of it, the call behind it has the same fate or loads the script itself."""
+    if not loading.cancelled():
+        loading.exception()

@@ -16,7 +16,7 @@ from agentcom.store.mail import MailStore
 from agentcom.store.matching import MatchStore
 from agentcom.store.message_reader import MessageReader
 from agentcom.store.rate_limits import RateLimiter
-from agentcom.store.scripts import Scripts, greeting
+from agentcom.store.scripts import Scripts
 from agentcom.store.server import ServerStore
 from agentcom.store.services import ServiceStore
 from agentcom.store.task_reader import TaskReader
@@ -33,7 +33,7 @@ class Store:
     def __init__(self, redis_url: str, settings: Settings, *, shifted_clock: bool = False) -> None:
         self.keys = Keys(settings.namespace)
         self._pool = ConnectionPool.from_url(redis_url, socket_connect_timeout=5, health_check_interval=0)
-        self.link = Link(self._pool, greeting=lambda: greeting(shifted_clock=shifted_clock))
+        self.link = Link(self._pool, greeting=self._greeting)
         outbox_link = Link(self._pool, greeting=list)
         self._links = (self.link, outbox_link)
         #: For other blocking reads: a read waits a second at most, so a connection silent for longer is dead.
@@ -53,6 +53,9 @@ class Store:
         self.analytics = AnalyticsStore(self.link, self.keys, self.agents)
         self.admin_log = AdminLog(self.scripts, self.link, self.keys)
         self.server = ServerStore(self.link)
+
+    def _greeting(self) -> list[tuple[bytes, ...]]:
+        return self.scripts.greeting()
 
     def open(self) -> None:
         """Begins to connect; Redis need not be there yet."""

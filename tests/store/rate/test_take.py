@@ -164,8 +164,9 @@ class TestGuardedWork:
             calls.append(command[0])
             return call(*command)
 
+        await store.rate_limits.change(guard(5), lambda: store.tasks.submit(a_task("t1")))  # loads the script
         monkeypatch.setattr(store.link, "call", counted)
-        await store.rate_limits.change(guard(5), lambda: store.tasks.submit(a_task("t1")))
+        await store.rate_limits.change(guard(5), lambda: store.tasks.submit(a_task("t2")))
         assert calls == ["EVALSHA"]
 
     async def test_only_the_first_script_pays(self, store: Store) -> None:

@@ -10,6 +10,6 @@ for _, entry in ipairs(redis.call('XREVRANGE', admin_log_key(), '+', '-', 'COUNT
     if entry[2][index] == 'id' and entry[2][index + 1] == id then return {'OK', now} end
   end
 end
-redis.call('XADD', admin_log_key(), 'MAXLEN', '~', 10000, '*', 'id', id, 'at', now, 'actor', actor, 'role', role,
+redis.call('XADD', admin_log_key(), 'MAXLEN', '~', 10000, '*', 'id', id, 'at', stamp, 'actor', actor, 'role', role,
   'action', action, 'target', target, 'body', body, 'remote', remote, 'request_id', request_id)
 return {'OK', now}

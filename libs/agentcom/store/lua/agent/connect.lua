@@ -30,12 +30,12 @@ if before[4] then
 end
 redis.call('ZREM', due_key('grace'), agent_id)
 redis.call('HSET', key, 'agent_id', agent_id, 'conn', conn, 'gateway', gateway, 'capabilities', capabilities,
-  'capabilities_sent', capabilities_sent, 'features', features, 'connected_at', now, 'token', token_digest)
+  'capabilities_sent', capabilities_sent, 'features', features, 'connected_at', stamp, 'token', token_digest)
 redis.call('HDEL', key, 'name', 'status', 'rejections', 'mail_seq')
 if name ~= '' then redis.call('HSET', key, 'name', name) end
 if status ~= '' then redis.call('HSET', key, 'status', status) end
 redis.call('ZADD', agents_key(), 0, agent_id)
-redis.call('ZADD', seen_key(), now, agent_id)
+redis.call('ZADD', seen_key(), stamp, agent_id)
 redis.call('SADD', gateway_agents_key(gateway), agent_id)
 count_capabilities(capabilities, 1)
 emit('agent_joined', 'agent_id', agent_id, 'gateway', gateway)
@@ -54,7 +54,7 @@ local assignment, cancellation = '', ''
 local task_id = before[5]
 if task_id then
   local task = redis.call('HMGET', task_key(task_id), 'accepted_at', 'cancel_requested_at', 'cancel_reason')
-  redis.call('HSET', key, 'state', task[1] and 'working' or 'assigned', 'last_state_change', now)
+  redis.call('HSET', key, 'state', task[1] and 'working' or 'assigned', 'last_state_change', stamp)
   if task[1] then
     redis.call('ZADD', due_key('progress'), 'XX', now + progress_timeout_ms, task_id)
   else

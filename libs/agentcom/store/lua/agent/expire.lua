@@ -5,7 +5,7 @@
 -- EVENTS: task_reclaimed task_dead_letter task_cancelled
 -- INCLUDE: keys clock events sets queue agent_state task_state
 
-local due = redis.call('ZRANGEBYSCORE', due_key('grace'), '-inf', now, 'LIMIT', 0, limit)
+local due = redis.call('ZRANGEBYSCORE', due_key('grace'), '-inf', stamp, 'LIMIT', 0, limit)
 for _, agent_id in ipairs(due) do
   local task_id = redis.call('HGET', agent_key(agent_id), 'task')
   local task = task_id and load_task(task_id)

@@ -6,7 +6,7 @@
 
 local agent = redis.call('HMGET', agent_key(agent_id), 'conn', 'state', 'task', 'features')
 if agent[1] ~= conn then return {'CONNECTION_REPLACED'} end
-redis.call('ZADD', seen_key(), now, agent_id)
+redis.call('ZADD', seen_key(), stamp, agent_id)
 if agent[2] == 'working' and not string.find(' ' .. (agent[4] or '') .. ' ', ' progress ', 1, true) then
   redis.call('ZADD', due_key('progress'), 'XX', now + progress_timeout_ms, agent[3])
 end

@@ -4,5 +4,5 @@
 -- RETURNS: OK
 -- INCLUDE: keys clock
 
-for _, agent_id in ipairs(agent_ids) do redis.call('ZADD', seen_key(), 'XX', now, agent_id) end
+for _, agent_id in ipairs(agent_ids) do redis.call('ZADD', seen_key(), 'XX', stamp, agent_id) end
 return {'OK'}

@@ -4,6 +4,6 @@
 -- RETURNS: OK {served more}
 -- INCLUDE: keys clock events sets agent_state rest
 
-local due = redis.call('ZRANGEBYSCORE', due_key('unblock'), '-inf', now, 'LIMIT', 0, limit)
+local due = redis.call('ZRANGEBYSCORE', due_key('unblock'), '-inf', stamp, 'LIMIT', 0, limit)
 for _, agent_id in ipairs(due) do unblock(agent_id) end
 return {'OK', #due, #due == tonumber(limit) and 1 or 0}

@@ -10,7 +10,7 @@ local made_by = redis.call('HGET', key, 'nonce')
 if made_by == nonce then return {'OK'} end
 if made_by then return {'CHANNEL_EXISTS'} end
 if redis.call('ZCARD', channels_key()) >= tonumber(max_channels) then return {'TOO_MANY'} end
-redis.call('HSET', key, 'description', description, 'created_at', now, 'created_by', created_by, 'private', private,
+redis.call('HSET', key, 'description', description, 'created_at', stamp, 'created_by', created_by, 'private', private,
   'seq', 0, 'nonce', nonce)
 redis.call('ZADD', channels_key(), 0, name)
 if private == '1' then redis.call('SADD', members_key(name), created_by, unpack(members)) end

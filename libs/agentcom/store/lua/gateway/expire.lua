@@ -6,7 +6,7 @@
 -- EVENTS: agent_left
 -- INCLUDE: keys clock stats events sets agent_state mail mail_sync presence
 
-local lapsed = redis.call('ZRANGEBYSCORE', gateways_key(), '-inf', now, 'LIMIT', 0, 1)[1]
+local lapsed = redis.call('ZRANGEBYSCORE', gateways_key(), '-inf', stamp, 'LIMIT', 0, 1)[1]
 if not lapsed then return {'OK', 0, 0} end
 local agents = redis.call('SRANDMEMBER', gateway_agents_key(lapsed), limit)
 for _, agent_id in ipairs(agents) do

@@ -32,7 +32,7 @@ end
 
 -- Lets an agent wait for work. Does not look for any: callers match or call request_match.
 local function make_idle(agent_id, capabilities, unresponsive)
-  redis.call('HSET', agent_key(agent_id), 'state', 'idle', 'last_state_change', now)
+  redis.call('HSET', agent_key(agent_id), 'state', 'idle', 'last_state_change', stamp)
   redis.call('HDEL', agent_key(agent_id), 'task', 'generation')
   enter_idle(agent_id, capabilities, unresponsive)
 end

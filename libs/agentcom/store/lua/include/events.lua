@@ -1,8 +1,8 @@
--- Announcing what happened. Needs keys.
+-- Announcing what happened. Needs keys clock.
 
 -- Appends to the events stream: an event name and field, value pairs. The stream keeps about the newest 100,000.
 local function emit(event, ...)
-  redis.call('XADD', events_key(), 'MAXLEN', '~', 100000, '*', 'event', event, ...)
+  redis.call('XADD', events_key(), 'MAXLEN', '~', '100000', '*', 'event', event, ...)
 end
 
 -- Asks the scheduler to match: kind is 'signature' or 'agent', skip the number of candidates an earlier search has
@@ -11,10 +11,14 @@ local function request_match(kind, name, skip)
   redis.call('XADD', match_key(), '*', 'kind', kind, 'name', name, 'skip', skip or 0)
 end
 
--- Appends to a task's history, newest first, at most 50 entries. details is JSON text.
-local function record(task_id, event, timestamp, details)
-  local entry = '{"event":"' .. event .. '","timestamp":' .. timestamp .. ',"details":' .. details .. '}'
-  if redis.call('LPUSH', history_key(task_id), entry) > 50 then
+-- An entry of a task's history. details is JSON text.
+local function history_entry(event, details)
+  return '{"event":"' .. event .. '","timestamp":' .. stamp .. ',"details":' .. details .. '}'
+end
+
+-- Appends to a task's history, newest first, at most 50 entries.
+local function record(task_id, event, details)
+  if redis.call('LPUSH', history_key(task_id), history_entry(event, details)) > 50 then
     redis.call('LTRIM', history_key(task_id), 0, 49)
   end
 end

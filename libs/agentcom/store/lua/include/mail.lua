@@ -81,7 +81,7 @@ end
 local function end_delivery(id, agent_id, state, reason)
   local message = redis.call('HMGET', message_key(id), 'to', 'state')
   if message[1] ~= agent_id or message[2] ~= 'queued' then return end
-  redis.call('HSET', message_key(id), 'state', state, 'state_at', now)
+  redis.call('HSET', message_key(id), 'state', state, 'state_at', stamp)
   if reason then redis.call('HSET', message_key(id), 'reason', reason) end
   if not redis.call('ZSCORE', messages_key(), id) then redis.call('PEXPIRE', message_key(id), 86400000) end
 end

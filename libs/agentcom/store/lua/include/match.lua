@@ -24,24 +24,27 @@ local function load_for_assignment(task_id)
     expires_at = t[6], complete_by = t[7], signature = t[8], assigned_at = t[9]}
 end
 
--- Into assigned, all but the task's own hash. Returns the task_assign frame.
+local function assigned_details(agent_id, generation)
+  return '{"agent_id":' .. cjson.encode(agent_id) .. ',"generation":' .. generation .. '}'
+end
+
+-- Into assigned, all but the task's own hash and history. Returns the task_assign frame.
 local function hand_over(task_id, task, agent_id, generation, accept_timeout_ms)
   redis.call('ZADD', status_key('assigned'), task.listing, task_id)
   redis.call('ZADD', due_key('accept'), now + accept_timeout_ms, task_id)
-  record(task_id, 'assigned', now,
-    '{"agent_id":' .. cjson.encode(agent_id) .. ',"generation":' .. generation .. '}')
   redis.call('HSET', agent_key(agent_id), 'state', 'assigned', 'task', task_id, 'generation', generation,
-    'last_state_change', now)
+    'last_state_change', stamp)
   emit('task_assigned', 'task_id', task_id, 'agent_id', agent_id, 'generation', generation,
     'wait_ms', now - tonumber(task.created_at))
-  return assign_frame(task_id, generation, task, now)
+  return assign_frame(task_id, generation, task, stamp)
 end
 
 -- queued -> assigned. The caller has taken the task out of its queue. Returns the task_assign frame.
 local function assign(task_id, task, agent_id, accept_timeout_ms)
   local key = task_key(task_id)
-  local generation = redis.call('HINCRBY', key, 'generation', 1)
-  redis.call('HSET', key, 'status', 'assigned', 'assigned_to', agent_id, 'assigned_at', now, 'updated_at', now)
+  local generation = string.format('%d', redis.call('HINCRBY', key, 'generation', 1))
+  redis.call('HSET', key, 'status', 'assigned', 'assigned_to', agent_id, 'assigned_at', stamp, 'updated_at', stamp)
+  record(task_id, 'assigned', assigned_details(agent_id, generation))
   return hand_over(task_id, task, agent_id, generation, accept_timeout_ms)
 end
 

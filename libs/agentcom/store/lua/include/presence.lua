@@ -18,7 +18,7 @@ local function disconnect(agent_id, reason, grace_ms, written)
   redis.call('ZREM', agents_key(), agent_id)
   redis.call('ZREM', seen_key(), agent_id)
   if agent[4] then
-    redis.call('HSET', agent_key(agent_id), 'state', 'offline', 'last_state_change', now)
+    redis.call('HSET', agent_key(agent_id), 'state', 'offline', 'last_state_change', stamp)
     redis.call('HDEL', agent_key(agent_id), 'gateway', 'conn', 'mail_seq')
     redis.call('ZADD', due_key('grace'), now + grace_ms, agent_id)
   else

@@ -29,10 +29,10 @@ end
 local function record_denial(identity)
   local key = rate_violations_key(identity)
   if redis.call('HINCRBY', key, 'count', 1) == 1 then
-    redis.call('HSET', key, 'window_start', now)
+    redis.call('HSET', key, 'window_start', stamp)
     redis.call('PEXPIRE', key, 60000)
   end
-  redis.call('ZADD', rate_limited_key(), now, identity)
+  redis.call('ZADD', rate_limited_key(), stamp, identity)
   redis.call('ZREMRANGEBYSCORE', rate_limited_key(), '-inf', now - 3600000)
   redis.call('ZREMRANGEBYRANK', rate_limited_key(), 0, -(10000 + 1))
   count_in_hour('denied', 1)
@@ -54,7 +54,7 @@ local function take_token(identity, lane, tier, capacity, rate)
     left = math.ceil(((1000000 - tokens) * 60000 - rest) / rate / 1000) * 1000
     record_denial(identity)
   end
-  redis.call('HSET', key, 'tokens', tokens, 'rest', rest, 'at', now)
+  redis.call('HSET', key, 'tokens', tokens, 'rest', rest, 'at', stamp)
   redis.call('PEXPIRE', key, math.max(1, math.ceil((capacity - tokens) * 60000 / rate)))
   return verdict, left, math.floor(capacity / 1000000)
 end

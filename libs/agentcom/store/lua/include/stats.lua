@@ -11,20 +11,20 @@ end
 -- A message from an agent to so many others, or to none that is known.
 local function count_message(sender, recipients)
   count_in_hour('sent:' .. sender, 1)
-  redis.call('HSET', stats_key(math.floor(now / 3600000)), 'last:' .. sender, now)
+  redis.call('HSET', stats_key(math.floor(now / 3600000)), 'last:' .. sender, stamp)
   for _, recipient in ipairs(recipients) do count_in_hour('received:' .. recipient, 1) end
 end
 
 -- An agent has connected. Agents not seen for 30 days are not known any more.
 local function count_connect(agent_id)
-  redis.call('ZADD', known_agents_key(), now, agent_id)
+  redis.call('ZADD', known_agents_key(), stamp, agent_id)
   redis.call('ZREMRANGEBYSCORE', known_agents_key(), '-inf', now - 2592000000)
   count_in_hour('connects:' .. agent_id, 1)
-  redis.call('HSET', stats_key(math.floor(now / 3600000)), 'last:' .. agent_id, now)
+  redis.call('HSET', stats_key(math.floor(now / 3600000)), 'last:' .. agent_id, stamp)
 end
 
 -- An agent's connection has ended after so many milliseconds.
 local function count_leave(agent_id, connected_ms)
-  redis.call('ZADD', known_agents_key(), 'XX', now, agent_id)
+  redis.call('ZADD', known_agents_key(), 'XX', stamp, agent_id)
   count_in_hour('connected:' .. agent_id, connected_ms)
 end

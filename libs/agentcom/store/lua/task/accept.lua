@@ -5,7 +5,7 @@
 -- EVENTS: task_accepted
 -- INCLUDE: keys clock events sets queue agent_state task_state accept
 
-local task = load_task(task_id)
+local task = load_run(task_id)
 local refusal = refuse(task, agent_id, generation)
 if refusal then return refusal end
 accept(task_id, task, agent_id, progress_timeout_ms)

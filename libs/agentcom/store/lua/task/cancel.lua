@@ -21,9 +21,9 @@ if task.status == 'queued' or task.status == 'delayed' then
 end
 if task.status ~= 'assigned' then return {'INVALID_STATE', task.status} end
 if not task.cancel_requested_at then
-  redis.call('HSET', task_key(task_id), 'cancel_requested_at', now, 'cancel_reason', reason, 'updated_at', now)
+  redis.call('HSET', task_key(task_id), 'cancel_requested_at', stamp, 'cancel_reason', reason, 'updated_at', stamp)
   redis.call('ZADD', due_key('cancel'), now + cancel_timeout_ms, task_id)
-  record(task_id, 'cancel_requested', now, cjson.encode(reason))
+  record(task_id, 'cancel_requested', cjson.encode(reason))
   emit('task_cancel_requested', 'task_id', task_id, 'agent_id', task.assigned_to, 'generation', task.generation)
   push_cancel(task.assigned_to, task_id, task.generation, reason)
 end

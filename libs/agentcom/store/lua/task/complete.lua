@@ -18,7 +18,7 @@ end
 leave_assigned(task_id, task)
 finish(task_id, task, 'completed', 'result', result, kept_report(task.generation, agent_id, 'complete', 'complete'))
 if tokens_used ~= '' then redis.call('HSET', task_key(task_id), 'tokens_used', tokens_used) end
-record(task_id, 'completed', now, '{"tokens_used":' .. (tokens_used ~= '' and tokens_used or 'null') .. '}')
+record(task_id, 'completed', '{"tokens_used":' .. (tokens_used ~= '' and tokens_used or 'null') .. '}')
 emit('task_completed', 'task_id', task_id, 'agent_id', agent_id, 'generation', task.generation,
   'duration_ms', now - task.assigned_at, 'tokens_used', tokens_used)
 return {'OK', 'first', 'complete', next_for(agent_id, task_id, conn, accept_timeout_ms)}

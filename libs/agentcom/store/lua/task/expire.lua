@@ -16,7 +16,7 @@ for _, task in ipairs(tasks) do
     cancel(task.id, task, reasons[kind])
   else
     if task.status == 'assigned' then
-      record(task.id, 'reclaimed', now, cjson.encode(reasons[kind]))
+      record(task.id, 'reclaimed', cjson.encode(reasons[kind]))
       push_cancel(task.assigned_to, task.id, task.generation, reasons[kind])
     end
     bury(task.id, task, reasons[kind])

@@ -8,7 +8,7 @@
 local tasks, reply = due_tasks('delayed', limit)
 for _, task in ipairs(tasks) do
   leave_delayed(task.id, task)
-  redis.call('HSET', task_key(task.id), 'status', 'queued', 'updated_at', now)
+  redis.call('HSET', task_key(task.id), 'status', 'queued', 'updated_at', stamp)
   enqueue(task.id, task.signature, task.score, task.listing, task.expires_at)
   emit('task_promoted', 'task_id', task.id, 'generation', task.generation)
   request_match('signature', task.signature)

@@ -13,7 +13,7 @@ leave_assigned(task_id, task)
 if task.cancel_requested_at then
   cancel(task_id, task, reason)
 else
-  record(task_id, 'rejected', now, cjson.encode(reason))
+  record(task_id, 'rejected', cjson.encode(reason))
   emit('task_rejected', 'task_id', task_id, 'agent_id', agent_id, 'generation', task.generation, 'reason', reason)
   requeue(task_id, task, 0)
 end
@@ -24,7 +24,7 @@ if agent[1] == task_id and agent[2] == 'offline' then
 elseif agent[1] == task_id then
   local rejections = redis.call('HINCRBY', agent_key(agent_id), 'rejections', 1)
   rest = math.min(tonumber(cooldown_ms) * 2 ^ math.min(rejections - 1, 20), tonumber(cooldown_cap_ms))
-  redis.call('HSET', agent_key(agent_id), 'state', 'blocked', 'last_state_change', now)
+  redis.call('HSET', agent_key(agent_id), 'state', 'blocked', 'last_state_change', stamp)
   redis.call('HDEL', agent_key(agent_id), 'task', 'generation')
   redis.call('ZADD', due_key('unblock'), now + rest, agent_id)
 end

@@ -23,7 +23,7 @@ if task.complete_by and tonumber(task.complete_by) <= now then
 elseif task.complete_by then
   redis.call('ZADD', due_key('complete_by'), task.complete_by, task_id)
 end
-record(task_id, 'queued', now, '"retried from dead-letter"')
+record(task_id, 'queued', '"retried from dead-letter"')
 emit('task_retried', 'task_id', task_id, 'agent_id', '', 'generation', task.generation, 'reason', 'by hand')
 requeue(task_id, task, 0)
 return {'OK', redis.call('HGET', key, 'priority')}

@@ -32,7 +32,7 @@ local function answered_by_key(item)
   local key = idempotency_key(item.submitted_by, item.idempotency_digest)
   local used = redis.call('HMGET', key, 'id', 'body', 'priority', 'created_at')
   if not used[1] then
-    redis.call('HSET', key, 'id', item.id, 'body', item.body_digest, 'priority', item.priority, 'created_at', now)
+    redis.call('HSET', key, 'id', item.id, 'body', item.body_digest, 'priority', item.priority, 'created_at', stamp)
     redis.call('PEXPIRE', key, idempotency_ttl_ms)
     return false
   end
@@ -55,10 +55,10 @@ end
 
 -- The task's hash. What every transition reads comes first: small hashes are looked through from the front.
 local function write_task(item, status, score, listing, agent)
-  local fields = {'status', status, 'generation', agent and 1 or 0, 'listing', listing, 'signature', item.signature,
-    'score', score, 'created_at', now, 'updated_at', now, 'retry_count', 0, 'max_retries', item.max_retries,
-    'delivery_count', 0, 'max_deliveries', item.max_deliveries, 'retry_backoff_ms', item.retry_backoff_ms,
-    'priority', item.priority, 'v', 1, 'id', item.id, 'capabilities', item.capabilities,
+  local fields = {'status', status, 'generation', agent and '1' or '0', 'listing', listing, 'signature', item.signature,
+    'score', score, 'created_at', stamp, 'updated_at', stamp, 'retry_count', '0', 'max_retries', item.max_retries,
+    'delivery_count', '0', 'max_deliveries', item.max_deliveries, 'retry_backoff_ms', item.retry_backoff_ms,
+    'priority', item.priority, 'v', '1', 'id', item.id, 'capabilities', item.capabilities,
     'submitted_by', item.submitted_by, 'description', item.description, 'metadata', item.metadata}
   local n = #fields
   local function add(field, value)
@@ -70,7 +70,7 @@ local function write_task(item, status, score, listing, agent)
   end
   if agent then
     add('assigned_to', agent.id)
-    add('assigned_at', now)
+    add('assigned_at', stamp)
   end
   redis.call('HSET', task_key(item.id), unpack(fields))
 end
@@ -85,7 +85,9 @@ local function store(item, index)
   local listing = tonumber(item.priority) * 2e15 + created_us - LISTING_START_US
   local agent = not delayed and agent_for(item) or nil
   write_task(item, delayed and 'delayed' or agent and 'assigned' or 'queued', score, listing, agent)
-  record(item.id, 'queued', now, '"submitted"')
+  local history = {history_entry('queued', '"submitted"')}
+  if agent then history[2] = history_entry('assigned', assigned_details(agent.id, '1')) end
+  redis.call('LPUSH', history_key(item.id), unpack(history))
   if item.complete_by ~= '' then redis.call('ZADD', due_key('complete_by'), item.complete_by, item.id) end
   emit('task_submitted', 'task_id', item.id, 'priority', item.priority, 'submitted_by', item.submitted_by)
   local expires_at = item.expires_at ~= '' and item.expires_at or nil
@@ -99,7 +101,7 @@ local function store(item, index)
     leave_idle(agent.id, agent.capabilities)
     push(agent.gateway, agent.conn, 'assign', hand_over(item.id, {description = item.description,
       metadata = item.metadata, priority = item.priority, listing = listing, created_at = now,
-      complete_by = item.complete_by ~= '' and item.complete_by or nil}, agent.id, 1, accept_timeout_ms))
+      complete_by = item.complete_by ~= '' and item.complete_by or nil}, agent.id, '1', accept_timeout_ms))
   else
     enqueue(item.id, item.signature, score, listing, expires_at)
   end
@@ -109,7 +111,7 @@ end
 for index, item in ipairs(items) do
   if not reply_stored(item.id) and not answered_by_key(item) then
     local status = store(item, index)
-    redis.call('HINCRBY', counters_key(), 'submitted', 1)
+    redis.call('HINCRBY', counters_key(), 'submitted', '1')
     reply('created', item.id, status, item.priority, now)
   end
 end

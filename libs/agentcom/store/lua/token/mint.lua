@@ -12,7 +12,7 @@ if only_if_empty == '1' and redis.call('EXISTS', tokens_key()) == 1 then return 
 if redis.call('HEXISTS', tokens_key(), digest) == 1 then return {'TOKEN_EXISTS'} end
 redis.call('HSET', tokens_key(), digest,
   '{"agent_id":' .. cjson.encode(agent_id) .. ',"role":"' .. role .. '","prefix":"' .. prefix ..
-  '","created_at":' .. now .. '}')
+  '","created_at":' .. stamp .. '}')
 redis.call('SADD', agent_tokens_key(agent_id), digest)
 emit('token_minted', 'agent_id', agent_id, 'role', role)
 return {'OK', now}

@@ -10,7 +10,7 @@ if redis.call('SISMEMBER', agent_tokens_key(agent_id), digest) == 1 then return 
 if redis.call('EXISTS', agent_tokens_key(agent_id)) == 1 then return {'AGENT_EXISTS'} end
 redis.call('HSET', tokens_key(), digest,
   '{"agent_id":' .. cjson.encode(agent_id) .. ',"role":"' .. role .. '","prefix":"' .. prefix ..
-  '","created_at":' .. now .. '}')
+  '","created_at":' .. stamp .. '}')
 redis.call('SADD', agent_tokens_key(agent_id), digest)
 emit('agent_registered', 'agent_id', agent_id, 'role', role)
 return {'OK', now}
