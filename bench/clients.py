@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from websockets.asyncio.client import ClientConnection, connect
 
 from bench.hub import Hub
+from bench.websocket import WebSocket
 
 
 class HttpClient(asyncio.Protocol):
@@ -78,44 +78,44 @@ class BenchAgent:
         self.completed = 0
         self._token = token
         self._on_assign = on_assign
-        self._socket: ClientConnection | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._socket: WebSocket | None = None
+        self._identified: asyncio.Future[None] | None = None
+        self._error: str | None = None
 
     async def start(self, hub: Hub, capabilities: list[str]) -> None:
         """Connects and identifies."""
-        self._socket = await connect(
-            f"ws://127.0.0.1:{hub.gateway_port}/ws", compression=None, ping_interval=None, max_queue=None
-        )
+        self._identified = asyncio.get_running_loop().create_future()
+        self._socket = await WebSocket.connect("127.0.0.1", hub.gateway_port, "/ws", self._take)
         identify = {"type": "identify", "agent_id": self.agent_id, "token": self._token, "capabilities": capabilities}
-        await self._socket.send(orjson.dumps(identify).decode())
-        answer = orjson.loads(await self._socket.recv())
-        if answer["type"] != "identified":
-            raise RuntimeError(f"{self.agent_id}: {answer}")
-        self._reader = asyncio.create_task(self._serve(self._socket))
+        self._socket.send(orjson.dumps(identify))
+        await self._identified
 
-    async def _serve(self, socket: ClientConnection) -> None:
-        async for message in socket:
-            frame = orjson.loads(message)
-            if frame["type"] == "task_assign":
-                self._on_assign(frame["task_id"], time.perf_counter())
-                task_id, generation = frame["task_id"], frame["generation"]
-                await socket.send(f'{{"type":"task_accepted","task_id":"{task_id}"}}')
-                await socket.send(
-                    f'{{"type":"task_complete","task_id":"{task_id}","generation":{generation},"result":{{"ok":true}}}}'
+    def _take(self, payload: bytes) -> None:
+        frame = orjson.loads(payload)
+        if frame["type"] == "task_assign":
+            self._on_assign(frame["task_id"], time.perf_counter())
+            task_id, generation = frame["task_id"].encode(), frame["generation"]
+            if self._socket is not None:
+                self._socket.send(
+                    b'{"type":"task_accepted","task_id":"%b"}' % task_id,
+                    b'{"type":"task_complete","task_id":"%b","generation":%d,"result":{"ok":true}}'
+                    % (task_id, generation),
                 )
-            elif frame["type"] == "task_ack" and frame["status"] == "complete":
-                self.completed += 1
-            elif frame["type"] == "error":
-                raise RuntimeError(f"{self.agent_id}: {frame}")
+        elif frame["type"] == "task_ack":
+            self.completed += frame["status"] == "complete"
+        elif frame["type"] == "identified" and self._identified is not None:
+            self._identified.set_result(None)
+        elif frame["type"] == "error":
+            self._error = f"{self.agent_id}: {frame}"
 
     def check(self) -> None:
-        """Raises what ended the agent, if anything did."""
-        if self._reader is not None and self._reader.done():
-            self._reader.result()
+        """Raises what went wrong, if anything did."""
+        if self._error is not None or (self._socket is not None and self._socket.closed):
+            raise RuntimeError(self._error or f"{self.agent_id}: closed by the hub")
 
     async def stop(self) -> None:
         if self._socket is not None:
-            await self._socket.close()
+            self._socket.close()
 
 
 async def register(admin: HttpClient, agent_id: str) -> str:

@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import time
 
+import uvloop
+
 from agentcom.settings import Settings
 from agentcom.store.store import Store
 from bench.clients import BenchAgent, HttpClient, register
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=100)
     options = parser.parse_args()
     with running_hub() as hub:
-        asyncio.run(run(hub, count=options.agents, at_once=options.at_once))
+        uvloop.run(run(hub, count=options.agents, at_once=options.at_once))
 
 
 if __name__ == "__main__":

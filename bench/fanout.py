@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import orjson
+import uvloop
 
 from agentcom.settings import Settings
 from agentcom.store.store import Store
@@ -199,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = sorted(int(size) for size in options.agents.split(","))
     with running_hub() as hub:
-        asyncio.run(run(hub, sizes=sizes, count=options.deliveries, rounds=options.rounds))
+        uvloop.run(run(hub, sizes=sizes, count=options.deliveries, rounds=options.rounds))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import time
 
+import uvloop
+
 from agentcom.settings import Settings
 from agentcom.store.store import Store
 from bench.clients import BenchAgent, HttpClient, register
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     with running_hub() as hub:
-        asyncio.run(run(hub, tasks=options.tasks, rate=options.rate, seconds=options.seconds))
+        uvloop.run(run(hub, tasks=options.tasks, rate=options.rate, seconds=options.seconds))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +26,20 @@ def print_machine(redis_version: str) -> None:
         f"machine: {os.cpu_count()} x {model}, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}, server {redis_version}, load {load:.1f}"
     )
+    print(f"disk:    fdatasync of 16 KiB takes {_sync_ms():.2f} ms (median): an acknowledgement waits for one")
     print(f"commit:  {_commit()}   command: {' '.join(['python', '-m', *sys.orig_argv[2:]])}")
+
+
+def _sync_ms(rounds: int = 101) -> float:
+    """What the store pays for every acknowledgement on this disk, in milliseconds."""
+    taken = []
+    with tempfile.NamedTemporaryFile(prefix="agentcom-bench-") as file:
+        for _ in range(rounds):
+            os.write(file.fileno(), bytes(16 * 1024))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken) * 1e3
 
 
 def _commit() -> str:

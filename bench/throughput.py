@@ -1,6 +1,6 @@
 """Tasks through the whole hub, submitted over HTTP while agents accept and complete them over WebSockets.
 
-Run: ``python -m bench.throughput [--tasks 2000,10000] [--agents 50] [--submitters 32]``. Everything, the load included,
+Run: ``python -m bench.throughput [--tasks 2000,10000] [--agents 50] [--submitters 64]``. Everything, the load included,
 shares this machine; the processor time of each process is printed beside the rate.
 """
 
@@ -10,6 +10,8 @@ import argparse
 import asyncio
 import os
 import time
+
+import uvloop
 
 from agentcom.settings import Settings
 from agentcom.store.store import Store
@@ -67,11 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", default="2000,10000")
     parser.add_argument("--agents", type=int, default=50)
-    parser.add_argument("--submitters", type=int, default=32)
+    parser.add_argument("--submitters", type=int, default=64)
     options = parser.parse_args()
     counts = [int(count) for count in options.tasks.split(",")]
     with running_hub() as hub:
-        asyncio.run(run(hub, counts=counts, agents=options.agents, submitters=options.submitters))
+        uvloop.run(run(hub, counts=counts, agents=options.agents, submitters=options.submitters))
 
 
 if __name__ == "__main__":
