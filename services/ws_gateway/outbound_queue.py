@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from agentcom.wire.close_codes import fit_reason
 from services.ws_gateway.direct import Writer, frame_writer
-from services.ws_gateway.letters import Letter
+from services.ws_gateway.letters import Letter, text_frame
 
 Message: TypeAlias = MutableMapping[str, Any]
 SendMessage: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -58,8 +58,11 @@ class OutboundQueue:
         return next((frame.seq for frame in self._frames if isinstance(frame, Letter)), 0)
 
     def put(self, frame: bytes | Letter) -> bool:
-        """Adds a frame; False if there is no room. One always fits, however large, so that any can be written."""
-        if self._closing is not None:
+        """Adds a frame; False if there is no room. One always fits, however large, so that any can be written.
+
+        A plain frame is written at once where nothing is to be written before it.
+        """
+        if self._closing is not None or (isinstance(frame, bytes) and self.write_now(text_frame(frame))):
             return True
         size = _size(frame)
         if len(self._frames) >= self._max_frames or (self._frames and self._bytes + size > self._max_bytes):

@@ -51,9 +51,12 @@ class Script:
         self, arguments: Mapping[str, Argument], *, items: Sequence[Mapping[str, Argument]], rest: Sequence[Argument]
     ) -> list[Argument]:
         """The argument list for Redis. Raises :class:`TypeError` if the names are not exactly the header's."""
-        if arguments.keys() != set(self.arguments):
+        try:
+            bound: list[Argument] = [arguments[name] for name in self.arguments]
+        except KeyError:
+            bound = []
+        if len(arguments) != len(self.arguments) or len(bound) != len(arguments):
             raise TypeError(f"{self.name} takes {self.arguments}, not {tuple(arguments)}")
-        bound: list[Argument] = [arguments[name] for name in self.arguments]
         if (items and not self.item_fields) or (rest and not self.rest):
             raise TypeError(f"{self.name} takes no items")
         for item in items:
