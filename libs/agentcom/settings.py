@@ -33,6 +33,11 @@ class TaskLimits(BaseSettings):
     disconnect_grace_ms: int = Field(
         30 * SECOND, ge=0, description="A disconnected agent keeps its task this long, to reconnect and carry on."
     )
+    return_grace_ms: int = Field(
+        90 * SECOND,
+        ge=0,
+        description="After a time without any gateway, agents keep their tasks this long, to come back and carry on.",
+    )
     cancel_timeout_ms: int = Field(
         30 * SECOND, gt=0, description="A cancelled task ends after this time even if its agent never answers."
     )

@@ -101,7 +101,7 @@ async def test_deadlines_are_served_and_waiting_tasks_are_handed_out(store: Stor
     assert await serve_matches(store) == 1
     await store.agents.heartbeat("a1", conn="a1-conn")
     await store.agents.touch(["a1"])
-    await store.gateways.renew("gw", lease_ms=MINUTE)
+    await store.gateways.renew("gw", lease_ms=2 * MINUTE)
     assert await store.agents.disconnect("a1", conn="a1-conn", reason="closed")
     await clock.advance(MINUTE)
     assert await store.agents.expire_grace(limit=10) == Swept(1, more=False)

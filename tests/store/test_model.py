@@ -39,6 +39,7 @@ LIMITS: Final = {
     "accept_timeout_ms": 1_100,
     "progress_timeout_ms": 3_100,
     "disconnect_grace_ms": 500,
+    "return_grace_ms": 1_900,
     "cancel_timeout_ms": 700,
     "default_max_runtime_ms": 5_300,
     "default_retry_backoff_ms": 130,
@@ -51,7 +52,7 @@ LIMITS: Final = {
     "dead_max_age_ms": 12_000,
     "dead_max_count": 2,
 }
-LEASE_MS: Final = 15_000
+LEASE_MS: Final = 7_000
 STALE_MS: Final = 9_000
 AGENTS: Final = ("a0", "a1", "a2")
 #: Microseconds of one step. Whatever is stored in two of them never has the same score.
@@ -321,7 +322,7 @@ class HubMachine(RuleBasedStateMachine):
     def _take_gateway(self) -> None:
         self.names += 1
         name = f"g{self.names}"
-        self.model.gateways[name] = self.model.now + LEASE_MS
+        self.model.take_gateway(name, LEASE_MS)
         self.run(self.store.gateways.renew(name, lease_ms=LEASE_MS, first=True))
 
     def _renew(self, gateway: str) -> int:

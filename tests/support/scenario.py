@@ -29,6 +29,7 @@ SEED_VARIABLE: Final = "AGENTCOM_TEST_SEED"
 QUICK: Final = {
     "accept_timeout_ms": 4_000,
     "disconnect_grace_ms": 3_000,
+    "return_grace_ms": 5_000,
     "progress_timeout_ms": 6_000,
     "cancel_timeout_ms": 3_000,
     "stale_agent_ms": 12_000,

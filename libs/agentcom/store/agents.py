@@ -161,7 +161,7 @@ class AgentStore:
 
     async def expire_grace(self, *, limit: int) -> Swept:
         """Forgets disconnected agents whose grace has passed; their tasks go back to the queue."""
-        reply = await self._scripts.call("agent/expire", limit=limit)
+        reply = await self._scripts.call("agent/expire", limit=limit, return_grace_ms=self._limits.return_grace_ms)
         return Swept(reply.number(0), reply.number(1) == 1)
 
     async def unblock(self, *, limit: int) -> Swept:

@@ -25,6 +25,7 @@ agents:seen            zset    connected agent ids; score: ms of the last sign o
 capabilities           hash    capability -> number of connected agents that have it
 idle, idle:<cap>       zset    idle agents, all and by capability; score: ms of when they became idle
 gateways               zset    gateway ids; score: ms of the lease's end
+gateways:since         string  ms since when there has always been a gateway with a lease
 gateway:<id>:agents    set     agents connected to a gateway
 out:<gateway>          stream  what a gateway must push; trimmed by the gateway as it reads
 events                 stream  every domain event, about the newest 100,000
@@ -129,6 +130,9 @@ class Keys:
 
     def gateways(self) -> str:
         return f"{self.root}gateways"
+
+    def gateways_since(self) -> str:
+        return f"{self.root}gateways:since"
 
     def gateway_agents(self, gateway: str) -> str:
         return f"{self.root}gateway:{gateway}:agents"

@@ -305,12 +305,18 @@ class TaskStore:
 
     async def reclaim(self, kind: AcceptOrProgress, *, limit: int) -> Swept:
         """Takes back tasks whose accept or progress deadline has come."""
-        return self._swept(await self._scripts.call("task/reclaim", kind=kind, limit=limit))
+        grace = self._limits.return_grace_ms
+        return self._swept(await self._scripts.call("task/reclaim", kind=kind, limit=limit, return_grace_ms=grace))
 
     async def overrun(self, *, limit: int) -> Swept:
         """Fails attempts that ran past their ``max_runtime_ms``."""
-        cap = self._limits.retry_backoff_cap_ms
-        return self._swept(await self._scripts.call("task/overrun", limit=limit, backoff_cap_ms=cap))
+        reply = await self._scripts.call(
+            "task/overrun",
+            limit=limit,
+            backoff_cap_ms=self._limits.retry_backoff_cap_ms,
+            return_grace_ms=self._limits.return_grace_ms,
+        )
+        return self._swept(reply)
 
     async def expire(self, kind: ExpiresOrCompleteBy, *, limit: int) -> Swept:
         """Moves tasks whose time is over to the dead letters."""

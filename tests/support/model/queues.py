@@ -23,6 +23,7 @@ class Queues:
         self.tasks: dict[str, ModelTask] = {}
         self.agents: dict[str, ModelAgent] = {}
         self.gateways: dict[str, int] = {}
+        self.gateways_back = 0
         self.filed: dict[str, str] = {}
         self.requests: list[tuple[str, str]] = []
         self.submitted = 0
@@ -58,6 +59,18 @@ class Queues:
             self.filed[name] = min(
                 name.split(SEPARATOR), key=lambda capability: (counts.get(capability, 0), capability)
             )
+
+    # -- gateways -----------------------------------------------------------------------------------------------------
+
+    def take_gateway(self, name: str, lease_ms: int) -> None:
+        self.gateways_back = self.gateways_since
+        self.gateways[name] = self.now + lease_ms
+
+    @property
+    def gateways_since(self) -> int:
+        """Since when there has always been a gateway; now if there is none."""
+        alive = any(until > self.now for until in self.gateways.values())
+        return self.gateways_back if alive else self.now
 
     # -- matching -----------------------------------------------------------------------------------------------------
 

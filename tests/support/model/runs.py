@@ -139,6 +139,9 @@ class Runs(Queues):
             return
         agent.state, agent.conn, agent.gateway, agent.unblock = "offline", None, None, None
         agent.grace = self.now + self.limits.disconnect_grace_ms
+        due = self.tasks[agent.task].due
+        if "progress" in due:
+            due["progress"] = max(due["progress"], agent.grace)
 
     def heartbeat(self, agent_id: str, conn: str) -> None:
         agent = self.agents.get(agent_id)

@@ -66,7 +66,8 @@ def view(model: Model) -> View:
         name: count for name, count in (("submitted", model.submitted), ("pruned", model.pruned)) if count
     }
     requests = [{"kind": kind, "name": name, "skip": 0} for kind, name in model.requests]
-    return {name: content for name, content in found.items() if content} | ({"match": requests} if requests else {})
+    alone: View = {"match": requests, "gateways:since": model.gateways_back}
+    return {name: content for name, content in [*found.items(), *alone.items()] if content}
 
 
 def _add_task(found: dict[str, dict[str, Any]], task: ModelTask) -> None:

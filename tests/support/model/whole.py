@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentcom.domain.tasks import TaskStatus
-from tests.support.model.records import ModelAgent, ModelTask, Refused
+from tests.support.model.records import ModelTask, Refused
 from tests.support.model.runs import Runs
 
 
@@ -51,14 +51,23 @@ class Model(Runs):
         due = sorted((task.due[kind], task.spec.id) for task in self.tasks.values() if kind in task.due)
         return [self.tasks[task_id] for at, task_id in due if at <= self.now][:limit]
 
+    def _put_off(self, task: ModelTask) -> int | None:
+        """Until when the task stays with its agent all the same, because no gateway was there for a while."""
+        until = self.gateways_since + self.limits.return_grace_ms
+        return until if (task.assigned_at or 0) < self.gateways_since and until > self.now else None
+
     def sweep(self, kind: str, limit: int) -> tuple[int, bool]:
         """Serves deadlines of one kind. How many, and whether the batch was full."""
-        served = [*self._due_agents(kind, limit)] if kind in {"grace", "unblock"} else self._sweep_tasks(kind, limit)
-        return len(served), len(served) == limit
+        return self._sweep_agents(kind, limit) if kind in {"grace", "unblock"} else self._sweep_tasks(kind, limit)
 
-    def _sweep_tasks(self, kind: str, limit: int) -> list[ModelTask]:
+    def _sweep_tasks(self, kind: str, limit: int) -> tuple[int, bool]:
         due = self._due(kind, limit)
+        served = 0
         for task in due:
+            if kind in {"accept", "progress", "runtime"} and (until := self._put_off(task)):
+                task.due[kind] = until
+                continue
+            served += 1
             holder = task.assigned_to if task.status is TaskStatus.ASSIGNED else None
             lost = kind in {"accept", "progress"}
             match kind:
@@ -81,20 +90,23 @@ class Model(Runs):
                     self._refile()
             if holder is not None:
                 self._release(holder, task.spec.id, lost=lost)
-        return due
+        return served, len(due) == limit
 
-    def _due_agents(self, kind: str, limit: int) -> list[ModelAgent]:
+    def _sweep_agents(self, kind: str, limit: int) -> tuple[int, bool]:
         at = {agent.id: agent.grace if kind == "grace" else agent.unblock for agent in self.agents.values()}
         due = sorted((time, name) for name, time in at.items() if time is not None and time <= self.now)[:limit]
-        agents = [self.agents[name] for _, name in due]
-        for agent in agents:
+        served = 0
+        for agent in [self.agents[name] for _, name in due]:
             if kind == "unblock":
                 self._unblock(agent.id)
+            elif until := self._put_off(self.tasks[agent.task or ""]):
+                agent.grace = until
+                continue
             else:
-                if agent.task is not None:
-                    self._lose(self.tasks[agent.task], "agent_disconnect")
+                self._lose(self.tasks[agent.task or ""], "agent_disconnect")
                 del self.agents[agent.id]
-        return agents
+            served += 1
+        return served, len(due) == limit
 
     def evict(self, stale_ms: int, limit: int) -> tuple[int, bool]:
         """Silent agents are disconnected."""

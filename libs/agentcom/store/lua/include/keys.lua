@@ -18,6 +18,7 @@ local function capabilities_key() return root .. 'capabilities' end
 local function idle_any_key() return root .. 'idle' end
 local function idle_key(capability) return root .. 'idle:' .. capability end
 local function gateways_key() return root .. 'gateways' end
+local function gateways_since_key() return root .. 'gateways:since' end
 local function gateway_agents_key(id) return root .. 'gateway:' .. id .. ':agents' end
 local function outbox_key(gateway) return root .. 'out:' .. gateway end
 local function events_key() return root .. 'events' end

@@ -8,7 +8,8 @@ local function detach(agent_id, state, capabilities, gateway)
   redis.call('SREM', gateway_agents_key(gateway), agent_id)
 end
 
--- A connected agent is gone. Without a task it is forgotten; with one it has grace_ms to come back and carry on.
+-- A connected agent is gone. Without a task it is forgotten; with one it has grace_ms to come back and carry on,
+-- during which nobody expects progress. The time to accept runs on, see agent/connect.
 -- written is the number up to which all mail was written to its socket, nil if nobody knows.
 local function disconnect(agent_id, reason, grace_ms, written)
   local agent = redis.call('HMGET', agent_key(agent_id), 'state', 'capabilities', 'gateway', 'task', 'connected_at',
@@ -21,6 +22,7 @@ local function disconnect(agent_id, reason, grace_ms, written)
     redis.call('HSET', agent_key(agent_id), 'state', 'offline', 'last_state_change', stamp)
     redis.call('HDEL', agent_key(agent_id), 'gateway', 'conn', 'mail_seq')
     redis.call('ZADD', due_key('grace'), now + grace_ms, agent_id)
+    redis.call('ZADD', due_key('progress'), 'XX', 'GT', now + grace_ms, agent[4])
   else
     redis.call('DEL', agent_key(agent_id))
   end
