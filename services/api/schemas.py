@@ -33,6 +33,9 @@ _SHOWN_CHARACTERS: Final = 50
 _SHOWN_BYTES: Final = 256
 _LONG_NUMBER: Final = re.compile(rb"\d{16}")
 _MAX_AGENT_ID: Final = 128
+_TOKEN: Final = re.compile(r"[0-9a-f]{64}")
+#: Of 64 random hex digits at least so many differ, but for one case in 10^12.
+_FEWEST_DIGITS: Final = 8
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 
 
@@ -113,6 +116,19 @@ class Key:
             return problem_with(name, Code.TOO_LONG, f"must have at most {self.limit} characters", value=value)
         if not value or not value.isascii() or not value.isprintable():
             return problem(name, Code.INVALID_FORMAT, "must be 1 or more printable ASCII characters")
+        return None
+
+
+class TokenField:
+    """A token that a client has chosen: as random as the hub's own, and never shown."""
+
+    def check(self, name: str, value: object) -> Problem | None:
+        if not isinstance(value, str):
+            return problem(name, Code.WRONG_TYPE, f"expected string, got {type_word(value)}")
+        if not _TOKEN.fullmatch(value):
+            return problem(name, Code.INVALID_FORMAT, "must be 64 lowercase hex digits, from 32 random bytes")
+        if len(set(value)) < _FEWEST_DIGITS:
+            return problem(name, Code.INVALID_FORMAT, "must be random")
         return None
 
 

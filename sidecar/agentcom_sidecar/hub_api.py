@@ -120,10 +120,13 @@ class HubApi:
         value = self._call("GET", "/api/config/default-repo").get("default_repo")
         return value if isinstance(value, str) and value else None
 
-    def register(self, agent_id: str, *, enrolment_key: str | None = None) -> Registration:
-        """Make an agent known. HubRefused with status 409: the id is taken. Never repeated on its own."""
+    def register(self, agent_id: str, *, token: str, enrolment_key: str | None = None) -> Registration:
+        """Make an agent known by a token of our choice; a hub that does not know of that gives it one of its own.
+
+        HubRefused with status 409: the id is taken. Never repeated on its own.
+        """
         headers = {"x-enrolment-key": enrolment_key} if enrolment_key else {}
-        body = self._call("POST", "/api/onboard/register", json={"agent_id": agent_id}, headers=headers)
+        body = self._call("POST", "/api/onboard/register", json={"agent_id": agent_id, "token": token}, headers=headers)
         repo = body.get("default_repo")
         return Registration(
             token=_token(body),

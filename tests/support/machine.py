@@ -186,10 +186,11 @@ class Machine:
 class Meddler:
     """A proxy before a hub that can lose answers, or answer itself. ``rules``: (method, path prefix) -> a status.
 
-    Status 0: the hub gets the request, but its answer is lost.
+    Status 0: the hub gets the request, but its answer is lost. ``chooses_tokens``: the hub is like the first one, which
+    does not let a client choose its token.
     """
 
-    def __init__(self, hub: LocalHub) -> None:
+    def __init__(self, hub: LocalHub, *, chooses_tokens: bool = False) -> None:
         self.rules: dict[tuple[str, str], int] = {}
         self.seen: list[tuple[str, str]] = []
         meddler = self
@@ -198,6 +199,8 @@ class Meddler:
             def _pass(self) -> None:
                 meddler.seen.append((self.command, self.path))
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                if chooses_tokens and self.path == "/api/onboard/register":
+                    body = json.dumps({**json.loads(body), "token": None}).encode()
                 rule = next(
                     (
                         status

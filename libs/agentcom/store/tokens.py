@@ -83,12 +83,17 @@ class TokenStore:
         self._link = link
         self._keys = keys
 
-    async def register(self, agent_id: str, *, role: Role) -> str:
-        """The first token of an agent id. Raises :class:`AgentExists`."""
-        token = new_token()
+    async def register(self, agent_id: str, *, role: Role, token: str | None = None) -> str:
+        """The first token of an agent id, or a given one, which may be registered for it any number of times.
+
+        Raises :class:`AgentExists`, and :class:`TokenExists` if it is another agent's.
+        """
+        token = token or new_token()
         reply = await self._scripts.call(
             "token/register", agent_id=agent_id, digest=digest(token), prefix=token[:PREFIX_CHARACTERS], role=role
         )
+        if reply.code == "TOKEN_EXISTS":
+            raise TokenExists()
         if reply.code != "OK":
             raise AgentExists(agent_id=agent_id)
         return token

@@ -29,6 +29,7 @@ from services.api.schemas import (
     Number,
     Schema,
     Text,
+    TokenField,
     Word,
 )
 from services.api.submission import submission_schema
@@ -101,6 +102,8 @@ def field_schema(field: Field) -> Described:
             return {"type": "string", "minLength": 1, "maxLength": MAX_CHANNEL_NAME}
         case Members():
             return {"type": "array", "maxItems": MAX_MEMBERS - 1, "items": {"type": "string"}}
+        case TokenField():
+            return {"type": "string", "pattern": "^[0-9a-f]{64}$"}
         case Flag():
             return {"type": "boolean"}
         case AgentIdField():

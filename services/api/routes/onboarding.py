@@ -18,11 +18,14 @@ from services.api.auth import Access, Gate
 from services.api.errors import AgentIdTaken, EnrolmentKeyInvalid, EnrolmentKeyRequired
 from services.api.request import ApiRequest
 from services.api.routing import Endpoint
-from services.api.schemas import AgentIdField, Code, Schema, Text, invalid, problem_with
+from services.api.schemas import AgentIdField, Code, Schema, Text, TokenField, invalid, problem_with
 
 MAX_BODY_BYTES: Final = 16 * 1024
 
-REGISTER: Final = Schema(required={"agent_id": AgentIdField()}, optional={"enrolment_key": Text(1_024, secret=True)})
+REGISTER: Final = Schema(
+    required={"agent_id": AgentIdField()},
+    optional={"enrolment_key": Text(1_024, secret=True), "token": TokenField()},
+)
 
 
 class OnboardingRoutes:
@@ -58,10 +61,12 @@ class OnboardingRoutes:
         if is_reserved_agent_id(agent_id) or (agent_id.lower() == ADMIN_AGENT_ID and not trusted):
             found = problem_with("agent_id", Code.RESERVED, "is a reserved word: choose another id", value=agent_id)
             raise invalid(request, [found])
+        chosen = cast("str | None", request.body.get("token"))
         role = Role.ADMIN if trusted and agent_id in self._admin_agents else Role.AGENT
         try:
             token, default_repo = await asyncio.gather(
-                self._store.tokens.register(agent_id, role=role), self._store.services.config(DEFAULT_REPO)
+                self._store.tokens.register(agent_id, role=role, token=chosen),
+                self._store.services.config(DEFAULT_REPO),
             )
         except AgentExists as error:
             raise AgentIdTaken(agent_id=agent_id) from error

@@ -19,6 +19,8 @@ from agentcom_sidecar.onboarding.progress import Progress, load_progress
 from agentcom_sidecar.process_manager import Service
 from agentcom_sidecar.unfinished_work import unfinished_work
 
+_MAY_BE_KNOWN = "The hub may know {name}, but there is no token to revoke it with: an admin can."
+
 
 def remove_agent(
     name: Annotated[str | None, typer.Argument(help="The agent.")] = None,
@@ -97,7 +99,7 @@ def _revoke(
         if progress is not None and progress.registration == "none":
             say(f"[1/3] {place.name} was never registered.")
             return []
-        return [f"The hub may know {place.name}, but there is no token to revoke it with: an admin can."]
+        return [_MAY_BE_KNOWN.format(name=place.name)]
     address = _address(hub, config, progress)
     ca_file = config.ca_file if config is not None else None
     try:
@@ -106,6 +108,8 @@ def _revoke(
     except HubRefused as error:
         if not (error.status == 401 and admin_token is None):
             raise _not_revoked(place, error) from None
+        if config is None and progress is not None and progress.registration == "sent":
+            return [_MAY_BE_KNOWN.format(name=place.name)]
         say(f"[1/3] The token of {place.name} is not valid any more.")
         return []
     except Failure as error:

@@ -244,7 +244,7 @@ def _known_token(place: Installation) -> SecretStr | None:
         if isinstance(stored, str) and stored:
             return SecretStr(stored)
     progress = load_progress(place) if place.progress_path.exists() else None
-    return None if progress is None else progress.token
+    return progress.token if progress is not None and progress.registration == "done" else None
 
 
 def _nothing_to_resume(name: str | None) -> Failure:

@@ -49,7 +49,10 @@ class Options(BaseModel):
 
 
 class Progress(BaseModel):
-    """The state of a setup. ``token`` is here only until the configuration file has it."""
+    """The state of a setup. ``token`` is here only until the configuration file has it.
+
+    While ``registration`` is ``sent``, it is the token that the hub was asked to register.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

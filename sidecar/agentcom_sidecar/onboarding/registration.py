@@ -1,5 +1,7 @@
 """The agent's token: from a registration, from an admin, or the one there was."""
 
+import secrets
+
 from pydantic import SecretStr
 
 from agentcom_sidecar.failure import ExitCode, Failure
@@ -30,26 +32,28 @@ class NameTakenError(Failure):
 def register(progress: ProgressFile, api: HubApi, *, enrolment_key: str | None, admin: HubApi | None) -> None:
     """Register the agent and keep its token.
 
-    That the request is about to be sent is recorded first, because the hub gives a token only once: if the answer is
-    lost, the next attempt finds the name taken and knows that it may be ours. Raises NameTakenError or another Failure.
+    The token is chosen and recorded first: if the answer is lost, the same registration is made again. A hub that does
+    not take a chosen token gives its own only once; there the next attempt finds the name taken, and knows that it may
+    be ours. Raises NameTakenError or another Failure.
     """
     name = progress.now.agent_name
     sent_before = progress.now.registration == "sent"
-    progress.update(registration="sent")
+    token = progress.now.token or SecretStr(secrets.token_hex(32))
+    progress.update(registration="sent", token=token)
     try:
-        registered = (admin or api).register(name, enrolment_key=enrolment_key)
+        registered = (admin or api).register(name, token=token.get_secret_value(), enrolment_key=enrolment_key)
     except HubRefused as error:
         if error.status == TAKEN and sent_before:
             _register_lost(progress, api.hub, admin=admin)
             return
         if not sent_before:
-            progress.update(registration="none")
+            progress.update(registration="none", token=None)
         if error.status == TAKEN:
             raise NameTakenError(name) from None
         raise _explained(error) from None
     except HubUnreachable as error:
         if not error.maybe_done and not sent_before:
-            progress.update(registration="none")
+            progress.update(registration="none", token=None)
         raise
     progress.complete(
         Step.REGISTER,

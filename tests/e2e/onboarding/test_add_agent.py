@@ -213,9 +213,24 @@ def test_the_enrolment_key_comes_from_a_file_or_the_environment(tmp_path: Path, 
 # -- a registration whose answer was lost ----------------------------------------------------------------------------
 
 
-def test_a_lost_registration_is_recognised_and_an_admin_mends_it(local_hub: LocalHub, machine: Machine) -> None:
+def test_a_registration_whose_answer_was_lost_is_made_again(local_hub: LocalHub, machine: Machine) -> None:
     name = new_name()
     with Meddler(local_hub) as proxy:
+        proxy.rules["POST", "/api/onboard/register"] = 0
+        lost = machine.add_agent(proxy.url, "--no-repo", "--name", name, "--ws-url", _ws(local_hub))
+        assert lost.returncode == 69
+        assert machine.progress(name)["registration"] == "sent"
+        proxy.rules.clear()
+        resumed = machine.run("add-agent", "--resume", "--name", name)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "passed by task-" in resumed.stdout
+
+
+def test_where_the_hub_chooses_the_token_an_admin_mends_a_lost_registration(
+    local_hub: LocalHub, machine: Machine
+) -> None:
+    name = new_name()
+    with Meddler(local_hub, chooses_tokens=True) as proxy:
         proxy.rules["POST", "/api/onboard/register"] = 0
         lost = machine.add_agent(proxy.url, "--no-repo", "--name", name)
         assert lost.returncode == 69

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,6 +78,35 @@ async def test_the_longest_id_is_one(api: Api) -> None:
 async def test_a_body_for_registering_is_small(api: Api) -> None:
     response = await api.client.post(REGISTER, json={"agent_id": "a", "padding": "x" * 20_000})
     refused(response, 413, "body_too_large")
+
+
+class TestChosenTokens:
+    """A client that may lose the answer chooses the token, and asks again."""
+
+    async def test_the_same_registration_gets_the_same_answer(self, api: Api) -> None:
+        body = {"agent_id": "a", "token": secrets.token_hex(32)}
+        first, again = [await api.client.post(REGISTER, json=body) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json() == again.json()
+        assert first.json()["token"] == body["token"]
+        assert (await api("GET", "/api/tasks", token=body["token"])).status_code == 200
+
+    async def test_it_opens_no_door(self, api: Api) -> None:
+        token = secrets.token_hex(32)
+        await api.client.post(REGISTER, json={"agent_id": "a", "token": token})
+        other = {"agent_id": "a", "token": secrets.token_hex(32)}
+        refused(await api.client.post(REGISTER, json=other), 409, "agent_id already registered")
+        refused(await api.client.post(REGISTER, json={"agent_id": "b", "token": token}), 409, "token_exists")
+
+    @pytest.mark.parametrize(
+        ("token", "code"),
+        [(5, "wrong_type"), ("", "invalid_format"), ("A" * 64, "invalid_format"), ("secret" * 10, "invalid_format"),
+         ("0" * 64, "invalid_format"), ("0123456789abcdef" * 4 + "\n", "invalid_format")],
+    )  # fmt: skip
+    async def test_not_every_token_is_one_and_none_is_shown(self, api: Api, token: object, code: str) -> None:
+        response = await api.client.post(REGISTER, json={"agent_id": "a", "token": token})
+        assert field_codes(response) == {"token": code}
+        assert "value" not in response.json()["errors"][0]
 
 
 class TestWhoMayRegister:

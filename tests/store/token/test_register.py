@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentcom.errors import AgentExists
+from agentcom.errors import AgentExists, TokenExists
 from agentcom.store import tokens
 from agentcom.store.store import Store
 from agentcom.store.tokens import Principal, Role, digest
@@ -46,3 +46,14 @@ async def test_an_agent_that_has_a_token_is_refused(
     monkeypatch.setattr(tokens, "new_token", lambda: "f" * 64)
     error = await refused(store, store.tokens.register("a1", role=Role.AGENT), AgentExists)
     assert error.details == {"agent_id": "a1"}
+
+
+async def test_a_chosen_token_is_registered_any_number_of_times(store: Store, clock: StoreClock) -> None:
+    assert await store.tokens.register("a1", role=Role.AGENT, token="b" * 64) == "b" * 64
+    assert await changes(store, store.tokens.register("a1", role=Role.AGENT, token="b" * 64)) == {}
+    assert await store.tokens.find(digest("b" * 64)) == Principal(agent_id="a1", role=Role.AGENT)
+
+
+async def test_the_token_of_another_agent_is_refused(store: Store, clock: StoreClock) -> None:
+    await store.tokens.register("a1", role=Role.AGENT)
+    await refused(store, store.tokens.register("a2", role=Role.ADMIN, token=TOKEN), TokenExists)
