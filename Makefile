@@ -11,8 +11,12 @@ STAMP := $(VENV)/.installed
 NEWEST_FIRST := python3 python3.14 python3.13 python3.12 python3.11
 SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(NEWEST_FIRST); do if "$$p" -c '$(SUPPORTED)' 2>/dev/null; then echo "$$p"; exit; fi; done)
-WORKERS ?= auto
+# The tests wait for processes much of the time: two workers for each core keep the cores busy.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 ARGS ?=
+
+# Without its compiled modules on disk, every one of the many processes that the tests start would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 SOURCES := $(wildcard libs services sidecar tests bench)
 PROJECTS := . $(patsubst %/pyproject.toml,%,$(wildcard sidecar/pyproject.toml))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from tests.support.snapshot import wipe
 
 
 def pytest_configure() -> None:
-    """What the developer has configured for a hub of their own must not reach the tests."""
+    """What the developer has configured for a hub of their own must not reach the tests, nor how they were started."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; processes would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name == "PORT" or (name.startswith("AGENTCOM_") and not name.startswith("AGENTCOM_TEST_")):
             del os.environ[name]

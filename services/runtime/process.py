@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 Build = Callable[[Settings], AbstractAsyncContextManager[Supervisor]]
 """Wires a service: opens what it needs (a store), yields its supervisor, closes again."""
 
-_GC_THRESHOLDS: Final = (50_000, 20, 50)
-
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
@@ -89,7 +87,6 @@ def _settle_memory() -> None:
     """What is alive once a service is ready stays: keep the collector from walking it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

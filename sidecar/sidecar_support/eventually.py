@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T], *, within: float = 10.0, what: str = "") -> T:
+async def eventually(condition: Callable[[], T], *, within: float = 30.0, what: str = "") -> T:
     """Poll until the condition is true; returns its value. Raises AssertionError with what it was waiting for."""
     deadline = time.monotonic() + within
     while True:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from agentcom_sidecar.config import SidecarConfig
-from agentcom_sidecar.git import Git, GitError, base_branch
+from agentcom_sidecar.git import GIT_TIMEOUT, Git, GitError, base_branch
 from agentcom_sidecar.handover import hand_over, push
 from agentcom_sidecar.journal import Task
+from agentcom_sidecar.subprocess_call import Finished
 from agentcom_sidecar.workspace import Unsaved, Workspace, close, start
 from sidecar_support.eventually import eventually
 from sidecar_support.hub import Hub
@@ -295,15 +296,23 @@ async def test_base_branch_is_what_origin_names(tmp_path: Path) -> None:
 async def test_push_gives_up_a_passing_failure_only_after_trying_again(
     workshop: Workshop, config: Callable[..., SidecarConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentcom_sidecar.handover.PUSH_PAUSES", (0.2, 0.2))
+    monkeypatch.setattr("agentcom_sidecar.handover.PUSH_PAUSES", (0.01, 0.01))
     workspace = await start(config(), a_task())
     await commit(workshop, workspace)
     away = workshop.folder / "away.git"
     workshop.origin.rename(away)
-    pushing = asyncio.create_task(push(Git(Path(workspace.path)), workspace.branch))
-    await asyncio.sleep(0.1)
-    away.rename(workshop.origin)
-    assert await pushing == workspace.branch
+    succeeded: list[bool] = []
+
+    class OriginComesBack(Git):
+        async def try_(self, *arguments: str, timeout: float = GIT_TIMEOUT) -> Finished:
+            done = await super().try_(*arguments, timeout=timeout)
+            succeeded.append(done.returncode == 0)
+            if len(succeeded) == 2:
+                away.rename(workshop.origin)
+            return done
+
+    assert await push(OriginComesBack(Path(workspace.path)), workspace.branch) == workspace.branch
+    assert succeeded == [False, False, True]
 
 
 # ---- step by step, for scripts

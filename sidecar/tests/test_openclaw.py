@@ -1,6 +1,5 @@
 """Agents in an OpenClaw Gateway, by a stub that speaks the program's JSON: one turn for each attempt."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -275,7 +274,8 @@ async def test_hub_away_while_the_turn_finishes(hub: Hub, openclaw: Make, worksh
     await hub.stop()
     workshop.gates.open("turn")
     await eventually(sidecar.outbox)
-    await asyncio.sleep(0.5)
+    refused = len(sidecar.logged("ws_connect_error"))
+    await eventually(lambda: len(sidecar.logged("ws_connect_error")) > refused + 2)
     await hub.start()
     assert (await settled(hub))["result"]["output"] == "done"
     await eventually(lambda: not sidecar.outbox())

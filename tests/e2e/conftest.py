@@ -23,9 +23,9 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcesses]:
-    """A hub with two gateways and two schedulers, shared by the tests of a worker: leave it as it was."""
+    """A hub with two gateways and two schedulers, shared by a worker's tests of this package: leave it as it was."""
     copies = {"api": 1, "ws_gateway": 2, "scheduler": 2, "reaper": 1}
     processes = HubProcesses(tmp_path_factory.mktemp("hub"), copies=copies, settings=QUICK)
     try:

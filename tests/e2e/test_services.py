@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.agent import SIDECAR, forever
 from tests.support.eventually import eventually
-from tests.support.scenario import hub_of_its_own
+from tests.support.scenario import Scenario, hub_of_its_own
 
 pytestmark = pytest.mark.e2e
 
@@ -91,8 +91,11 @@ async def test_tasks_outlive_the_end_of_everything_and_agents_carry_on(tmp_path:
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
         await eventually(lambda: all(a.identified and a.connections >= 2 for a in in_progress), timeout=30)
         assert (await asking.wait_for("task_continue", task_id=in_progress[asking]))["generation"] == 1
-        # Well past the time in which an assignment has to be accepted.
-        await asyncio.sleep(2.5)
+        # An assignment made only now is taken back for want of an answer: the time to accept the older ones is over.
+        deaf = await scenario.agent(accepts=False, capabilities=[])
+        canary = await scenario.submit(target_agent=deaf.id)
+        await eventually(lambda: reclaimed(scenario, canary), timeout=30)
+        await scenario.operator.cancel(canary)
         for agent in in_progress:
             assert (await scenario.operator.agent_state(agent.id))["fsm_state"] == "working"
         finish.set()
@@ -104,6 +107,11 @@ async def test_tasks_outlive_the_end_of_everything_and_agents_carry_on(tmp_path:
         done = [await scenario.completed(task_id) for task_id in waiting]
         assert [task["metadata"] for task in done] == [{"n": n} for n in range(30)]
         assert all(task["generation"] == 1 for task in done)
+
+
+async def reclaimed(scenario: Scenario, task_id: str) -> None:
+    history = (await scenario.operator.task(task_id))["history"]
+    assert "acceptance_timeout" in [entry["details"] for entry in history if entry["event"] == "reclaimed"]
 
 
 async def test_a_service_that_starts_before_redis_waits_for_it(tmp_path: Path) -> None:

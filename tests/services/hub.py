@@ -15,6 +15,7 @@ from agentcom.settings import Settings
 from agentcom.store.store import Store
 from services.runtime import Backoff, Component, Supervisor
 from tests.support.builders import GATEWAY, a_task, an_agent
+from tests.support.eventually import eventually
 
 
 @dataclass
@@ -68,6 +69,13 @@ async def open_hub(redis_url: str, namespace: str, **settings: Any) -> AsyncIter
     chosen = Settings(**{"redis_url": redis_url, "namespace": namespace, **settings})
     async with Store(redis_url, chosen, shifted_clock=True) as store:
         yield Hub(store, chosen)
+
+
+async def turns(component: Component, count: int) -> None:
+    """Returns when the component has shown progress that many times more: with 2, a whole turn lies in between."""
+    for _ in range(count):
+        before = component.last_progress
+        await eventually(lambda before=before: component.last_progress > before)  # type: ignore[misc]
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,15 +219,20 @@ async def test_more_than_a_page_of_everything(hub: Hub) -> None:
     assert sum("does not wait under docs" in finding for finding in findings) == 5
 
 
-async def test_what_is_settled_at_the_second_look_is_not_reported(hub: Hub) -> None:
+async def test_what_is_settled_at_the_second_look_is_not_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     await hub.connect("a", "docs")
     store, redis = hub.store, hub.store.blocking
     score = await redis.zscore(store.keys.idle("docs"), "a")
     await redis.zrem(store.keys.idle("docs"), "a")
-    looking = asyncio.create_task(audit(store, settle_s=2.0))
-    await asyncio.sleep(0.3)
-    await redis.zadd(store.keys.idle("docs"), {"a": score})
-    assert await looking == []
+    waited: list[float] = []
+
+    async def between_the_looks(seconds: float) -> None:
+        waited.append(seconds)
+        await redis.zadd(store.keys.idle("docs"), {"a": score})
+
+    monkeypatch.setattr("agentcom.store.audit.asyncio", SimpleNamespace(sleep=between_the_looks))
+    assert await audit(store, settle_s=2.0) == []
+    assert waited == [2.0], "there was nothing to look at twice"
 
 
 async def test_a_store_at_work_has_no_findings(hub: Hub) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from services.reaper.jobs import JobWorker
 from services.reaper.retention import retention_cron
 from services.reaper.sweeps import Sweeper, sweeps
 from services.runtime import Component
-from tests.services.hub import Hub, open_hub, running
+from tests.services.hub import Hub, open_hub, running, turns
 from tests.support.builders import a_task, serve_matches
 from tests.support.eventually import eventually
 
@@ -250,10 +249,11 @@ async def test_jobs_go_on_after_their_redis_was_away(tmp_path: Path, namespace: 
 
     every_second = cron(tick, name=queue.job_name("tick"), second=set(range(60)), timeout=5)
     try:
-        async with running([JobWorker(queue, crons=[every_second])]) as supervisor:
+        worker = JobWorker(queue, crons=[every_second])
+        async with running([worker]) as supervisor:
             await eventually(lambda: len(runs) >= 1)
             server.kill()
-            await asyncio.sleep(1.5)
+            await turns(worker, 3)
             before = len(runs)
             await server.start()
             await eventually(lambda: len(runs) > before, timeout=30)

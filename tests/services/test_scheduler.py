@@ -16,7 +16,7 @@ from services.local.redis_server import EmbeddedRedis
 from services.scheduler import scheduler_components
 from services.scheduler.reconcile import Reconciler
 from services.scheduler.requests import RequestClaimer, RequestReader
-from tests.services.hub import Hub, open_hub, running
+from tests.services.hub import Hub, open_hub, running, turns
 from tests.support.eventually import eventually
 
 
@@ -148,7 +148,7 @@ async def test_it_outlasts_a_redis_that_goes_away(tmp_path: Path, namespace: str
             async with running(components) as supervisor:
                 await supervisor.wait_ready()
                 server.kill()
-                await asyncio.sleep(1.5)
+                await turns(next(part for part in components if isinstance(part, RequestReader)), 4)
                 assert supervisor.health().live
                 await server.start()
                 await hub.submit(needed_capabilities=("code",))

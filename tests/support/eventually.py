@@ -17,10 +17,10 @@ _LONGEST_PAUSE_S = 0.1
 
 
 @overload
-async def eventually(condition: Callable[[], Awaitable[T]], *, timeout: float = 10.0, message: str = NEVER) -> T: ...
+async def eventually(condition: Callable[[], Awaitable[T]], *, timeout: float = 30.0, message: str = NEVER) -> T: ...
 @overload
-async def eventually(condition: Callable[[], T], *, timeout: float = 10.0, message: str = NEVER) -> T: ...
-async def eventually(condition: Callable[[], object], *, timeout: float = 10.0, message: str = NEVER) -> object:
+async def eventually(condition: Callable[[], T], *, timeout: float = 30.0, message: str = NEVER) -> T: ...
+async def eventually(condition: Callable[[], object], *, timeout: float = 30.0, message: str = NEVER) -> object:
     """Call ``condition`` until it neither raises AssertionError nor returns False, and return what it returned.
 
     It may be a plain or an async function; one that only asserts returns None, which counts as held. After ``timeout``
@@ -43,7 +43,7 @@ async def eventually(condition: Callable[[], object], *, timeout: float = 10.0, 
         wait = min(wait * 1.5, _LONGEST_PAUSE_S)
 
 
-def eventually_sync(condition: Callable[[], T], *, timeout: float = 10.0, message: str = NEVER) -> T:
+def eventually_sync(condition: Callable[[], T], *, timeout: float = 30.0, message: str = NEVER) -> T:
     """The same for a test without an event loop."""
     deadline, wait = time.monotonic() + timeout, _FIRST_PAUSE_S
     while True:

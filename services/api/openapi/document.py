@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -130,13 +131,19 @@ def _response(status: int, schema: Document, media_type: str) -> Document:
 
 def _schema(model: Any, schemas: Document) -> Document:
     """A reference to the model, which is added to the schemas with all that it refers to."""
-    described = TypeAdapter(model).json_schema(ref_template=_REF, mode="serialization")
+    described = dict(_schema_of(model))
     schemas |= described.pop("$defs", {})
     name = getattr(model, "__name__", "")
     if "properties" not in described or not name:
         return described
     schemas[name] = described
     return {"$ref": _REF.format(model=name)}
+
+
+@cache
+def _schema_of(model: Any) -> Mapping[str, Any]:
+    """The schema of a model, which many answers share; not to be changed."""
+    return TypeAdapter(model).json_schema(ref_template=_REF, mode="serialization")
 
 
 def _operation_id(endpoint: Endpoint) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.machine import LocalHub, Machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     hub = LocalHub(tmp_path_factory.mktemp("local-hub"))
     try:

@@ -318,8 +318,9 @@ class TestChannels:
         """Every post after the answer to the subscription arrives, in order and once."""
         await hub.store.channels.create("c", description="", created_by="w1", private=False, members=())
         w1, w2 = await hub.agent("w1"), await hub.agent("w2")
-        publishing = asyncio.create_task(self._publish_all(w1, 300))
-        await asyncio.sleep(0.05)
+        begun = asyncio.Event()
+        publishing = asyncio.create_task(self._publish_all(w1, 300, begun))
+        await begun.wait()
         await w2.ask({"type": "channel_subscribe", "channel": "c"}, "channel_subscribed")
         history = await w2.ask({"type": "channel_history", "channel": "c", "limit": 1}, "channel_history")
         known = history["messages"][-1]["seq"] if history["messages"] else 0
@@ -331,11 +332,12 @@ class TestChannels:
         assert received[0] <= known + 1
 
     @staticmethod
-    async def _publish_all(client: Client, count: int) -> None:
+    async def _publish_all(client: Client, count: int, begun: asyncio.Event) -> None:
         for n in range(count):
             await client.ask(
                 {"type": "channel_publish", "channel": "c", "payload": {"text": str(n)}}, "channel_published"
             )
+            begun.set()
 
     async def test_a_private_channel_does_not_exist_for_others(self, hub: GatewayHub) -> None:
         await hub.store.channels.create("secret", description="", created_by="w1", private=True, members=("w2",))

@@ -1,0 +1,1 @@
+"""Makes a package of these tests, whose fixtures end with the last of them."""
