@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 
 from agentcom.store.admin_log import AdminAction
+from agentcom.wire.json_text import encode
 from services.api.request import ApiRequest
 
 MAX_KEPT_BYTES: Final = 2_048
@@ -17,7 +18,7 @@ def admin_action(request: ApiRequest, action: str) -> AdminAction:
     """The record of a request that was carried out. Secrets are left out, and long bodies cut."""
     caller = request.caller
     body = {name: "[REDACTED]" if name in _SECRET else value for name, value in request.body.items()}
-    text = orjson.dumps(body)
+    text = encode(body)
     if len(text) > MAX_KEPT_BYTES:
         text = orjson.dumps({"cut": text[:MAX_KEPT_BYTES].decode(errors="ignore")})
     client = request.scope.get("client")

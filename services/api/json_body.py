@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 from starlette.types import Message, Receive
 
+from agentcom.wire.json_text import NumberTooLong, decode, encode
 from services.api.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -115,14 +116,16 @@ def parse_body(headers: dict[bytes, bytes], raw: bytes) -> dict[str, object]:
 def parse_json(raw: bytes) -> object:
     """Strict JSON. Raises InvalidJson, JsonTooDeep, DuplicateKey."""
     try:
-        value: object = orjson.loads(raw)
+        value = decode(raw)
     except orjson.JSONDecodeError as error:
         message = f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
         raise InvalidJson(message, line=error.lineno, column=error.colno) from error
+    except NumberTooLong as error:
+        raise InvalidJson("The body is not valid JSON: a number has too many digits.", line=1, column=1) from error
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise JsonTooDeep(f"The body is nested more than {MAX_DEPTH} levels deep.", max_depth=MAX_DEPTH)
     # A key that came twice was dropped, and its colon with it. Only an escaped colon could make up for that.
-    if raw.count(b":") != orjson.dumps(value).count(b":") or rb"\u003" in raw:
+    if raw.count(b":") != encode(value).count(b":") or rb"\u003" in raw:
         json.loads(raw, object_pairs_hook=_unique_keys, parse_int=str)
     return value
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-import orjson
-
 from agentcom.domain.names import (
     MAX_CAPABILITIES,
     MAX_CAPABILITY_LENGTH,
@@ -21,14 +19,13 @@ from agentcom.domain.names import (
     is_agent_id,
     is_capability,
 )
-from agentcom.wire.fields import is_too_long, type_word
+from agentcom.wire.fields import MAX_INTEGER, is_too_long, type_word
+from agentcom.wire.json_text import encode, has_long, is_long
 from services.api.errors import ValidationFailed
 from services.api.request import ApiRequest
 
 Problem = dict[str, object]
 
-#: Integers that every JSON reader keeps exactly.
-MAX_INTEGER: Final = 2**53
 _SHOWN_CHARACTERS: Final = 50
 _SHOWN_BYTES: Final = 256
 _LONG_NUMBER: Final = re.compile(rb"\d{16}")
@@ -76,9 +73,12 @@ def wrong_type(name: str, expected: str, value: object) -> Problem:
 def _shown(value: object) -> object:
     if isinstance(value, str):
         return value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}..."
+    if type(value) is int and is_long(value):
+        return _shown(str(value))
     if isinstance(value, list | dict):
-        text = orjson.dumps(value)
-        return value if len(text) <= _SHOWN_BYTES else f"{text[:_SHOWN_CHARACTERS].decode('utf-8', 'ignore')}..."
+        text = encode(value)
+        shown = len(text) <= _SHOWN_BYTES and not has_long(text)
+        return value if shown else f"{text[:_SHOWN_CHARACTERS].decode('utf-8', 'ignore')}..."
     return value
 
 
@@ -254,7 +254,7 @@ class JsonObject:
             return wrong_type(name, "object", value)
         if not value:
             return None
-        text = orjson.dumps(value)
+        text = encode(value)
         if len(text) > self.max_bytes:
             return problem(name, Code.TOO_LONG, f"must have at most {self.max_bytes} bytes as compact JSON")
         if rb"\u0000" in text or _LONG_NUMBER.search(text):

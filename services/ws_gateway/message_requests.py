@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
-
 from agentcom.domain.messages import BROADCAST, DEFAULT_TYPE, channel_name, is_channel_name, is_message_id
 from agentcom.wire import outbound
 from agentcom.wire.frames import Frame, FrameKind, Refused
+from agentcom.wire.json_text import encode
 from services.ws_gateway.operations import (
     ListChannels,
     MessageOperation,
@@ -87,7 +86,7 @@ def _payload(kind: FrameKind, data: dict[str, Any], *, max_payload_bytes: int) -
         message = "A message_id is letters, digits, dots, underscores and hyphens, and begins with a letter or digit."
         return _refused(kind, "invalid_message_id", message)
     try:
-        payload = orjson.dumps(data["payload"])
+        payload = encode(data["payload"])
     except TypeError:
         return _refused(kind, "payload_too_deep", "The payload is nested too deeply.", message_id=chosen_id)
     if len(payload) > max_payload_bytes:

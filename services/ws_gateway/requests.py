@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from agentcom.domain.agents import AgentFeature
 from agentcom.errors import TaskNotFound
 from agentcom.store.tokens import digest
 from agentcom.wire import outbound
+from agentcom.wire.fields import MAX_INTEGER
 from agentcom.wire.frames import Frame, FrameKind, Refused
+from agentcom.wire.json_text import encode
 from services.ws_gateway.message_requests import message_operation
 from services.ws_gateway.operations import (
     Accept,
@@ -101,15 +101,16 @@ def _task_operation(kind: FrameKind, data: dict[str, Any], *, max_result_bytes: 
 def _complete(data: dict[str, Any], *, max_result_bytes: int) -> Complete | Refused:
     result = data.get("result") or {}
     try:
-        encoded = orjson.dumps(result)
+        encoded = encode(result)
     except TypeError:
         return _result_refused(data, code="result_too_deep", message="The result is nested too deeply.")
     if len(encoded) > max_result_bytes:
         message = f"The result has {len(encoded)} bytes; it may have {max_result_bytes}."
         return _result_refused(data, code="result_too_large", message=message)
     tokens_used = data.get("tokens_used")
-    if tokens_used is None and type(result.get("tokens_used")) is int:
-        tokens_used = result["tokens_used"]
+    if tokens_used is None:
+        within = result.get("tokens_used")
+        tokens_used = within if type(within) is int and abs(within) <= MAX_INTEGER else None
     return Complete(data["task_id"], data["generation"], encoded, tokens_used)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -170,3 +171,33 @@ class TestCloseCodes:
         assert fit_reason("short") == "short"
         fitted = fit_reason("ü" * 100)
         assert fitted == "ü" * 61
+
+
+class TestLargeNumbers:
+    """The fast reader would make floats of integers past 64 bits."""
+
+    BIG = 123456789012345678901234567890
+
+    def test_a_result_keeps_them(self) -> None:
+        text = f'{{"type":"task_complete","task_id":"t","generation":1,"result":{{"n":[{self.BIG},{-self.BIG}]}}}}'
+        parsed = parse(text)
+        assert isinstance(parsed, Frame)
+        assert parsed.data["result"] == {"n": [self.BIG, -self.BIG]}
+
+    @pytest.mark.parametrize("value", [BIG, -BIG, 2**53 + 1])
+    @pytest.mark.parametrize(
+        ("kind", "field"),
+        [("task_complete", "generation"), ("task_progress", "progress"), ("channel_history", "limit")],
+    )
+    def test_no_field_takes_one(self, kind: str, field: str, value: int) -> None:
+        frame = json.dumps({"type": kind, "task_id": "t", "channel": "c", field: value})
+        assert failures(frame) == [(field, "out_of_range")]
+
+    def test_one_in_the_wrong_place_is_shown(self) -> None:
+        frame = json.dumps({"type": "task_accepted", "task_id": self.BIG})
+        assert refused(frame)["errors"][0]["value"] == str(self.BIG)
+        assert failures(json.dumps({"type": "task_accepted", "task_id": [self.BIG]})) == [("task_id", "wrong_type")]
+        assert failures(json.dumps({"type": self.BIG})) == [("type", "wrong_type")]
+
+    def test_a_number_without_end_is_no_json(self) -> None:
+        assert refused('{"type":"ping","n":' + "7" * 5_000 + "}")["error"] == "invalid_json"

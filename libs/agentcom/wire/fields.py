@@ -14,8 +14,12 @@ from typing import Any
 import orjson
 import regex
 
+from agentcom.wire.json_text import is_long
+
 #: Longest excerpt of an offending value in an error, in characters.
 EXCERPT = 50
+#: Integers up to here are kept exactly by every JSON reader.
+MAX_INTEGER = 2**53
 #: A text this many times longer than its limit is too long however few clusters it makes.
 CODE_POINTS_PER_CLUSTER = 10
 
@@ -80,6 +84,9 @@ def check(fields: Iterable[Field], data: Mapping[str, Any]) -> list[dict[str, An
 def _check_value(field: Field, value: Any) -> dict[str, Any] | None:
     if not _is_a(field.kind, value):
         return wrong_type(field.name, field.kind, value)
+    if field.kind is Kind.INTEGER and abs(value) > MAX_INTEGER:
+        detail = f"{field.name} must be from -{MAX_INTEGER} to {MAX_INTEGER}"
+        return {"field": field.name, "error": "out_of_range", "detail": detail}
     if field.kind is Kind.STRING and field.limit is not None and is_too_long(value, field.limit):
         return _too_long(field.name, value, field.limit)
     return _check_items(field, value) if field.kind is Kind.STRINGS else None
@@ -141,6 +148,8 @@ def _too_long(name: str, text: str, limit: int) -> dict[str, Any]:
 def _excerpt(value: object) -> tuple[object, bool]:
     if isinstance(value, str):
         return (value if len(value) <= EXCERPT else f"{value[:EXCERPT]}..."), True
+    if type(value) is int and is_long(value):
+        return str(value)[:EXCERPT], True
     if isinstance(value, dict | list):
         try:
             return value, len(orjson.dumps(value)) <= EXCERPT

@@ -12,6 +12,7 @@ import orjson
 from agentcom.domain.messages import MAX_CHANNEL_NAME, MAX_MESSAGE_ID, MAX_REPLY_TO, MAX_TYPE
 from agentcom.wire import outbound
 from agentcom.wire.fields import Field, Kind, check, ordered, wrong_type
+from agentcom.wire.json_text import NumberTooLong, decode
 
 MAX_CAPABILITIES = 100
 MAX_FEATURES = 32
@@ -120,8 +121,8 @@ class Refused:
 def parse(text: str) -> Frame | Refused:
     """Reads and validates one text frame."""
     try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        data: Any = decode(text.encode())
+    except (orjson.JSONDecodeError, NumberTooLong, UnicodeEncodeError):
         return Refused(outbound.INVALID_JSON)
     if type(data) is not dict:
         return _refused("unknown", [wrong_type("frame", "JSON object", data)])

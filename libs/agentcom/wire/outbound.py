@@ -9,6 +9,7 @@ import orjson
 
 from agentcom.domain.agents import Agent
 from agentcom.domain.messages import Channel, Post
+from agentcom.wire.json_text import is_long
 from agentcom.wire.messages import channel_shape, post_shape
 
 PROTOCOL_VERSION = 1
@@ -150,7 +151,7 @@ def validation_failed(message_type: object, errors: list[dict[str, Any]], *, abo
     }
     if type(task_id := about.get("task_id")) is str and len(task_id) <= 128:
         frame["task_id"] = task_id
-    if type(generation := about.get("generation")) is int:
+    if type(generation := about.get("generation")) is int and not is_long(generation):
         frame["generation"] = generation
     if about:
         frame["request_type"] = message_type

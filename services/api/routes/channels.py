@@ -16,6 +16,7 @@ from agentcom.errors import ChannelNotFound, InvalidCursor, UnknownAgent
 from agentcom.settings import Settings
 from agentcom.store.channels import Viewer
 from agentcom.store.store import Store
+from agentcom.wire.fields import MAX_INTEGER
 from agentcom.wire.messages import channel_detail_shape, channel_shape, post_shape
 from services.api.answer import Answer, answer
 from services.api.auth import Access, Gate
@@ -23,7 +24,6 @@ from services.api.request import ApiRequest
 from services.api.routes.messages import new_message, post_schema, viewer_of
 from services.api.routing import Endpoint, Handler
 from services.api.schemas import (
-    MAX_INTEGER,
     AgentIdField,
     Code,
     Flag,

@@ -23,6 +23,7 @@ from agentcom.settings import Settings
 from agentcom.store.channels import Viewer
 from agentcom.store.message_reader import MessageFilter, Thread
 from agentcom.store.store import Store
+from agentcom.wire.fields import MAX_INTEGER
 from agentcom.wire.messages import envelope_shape, history_shape, mail_shape, message_state_shape
 from services.api.answer import Answer, answer
 from services.api.auth import Access, Gate
@@ -30,7 +31,6 @@ from services.api.errors import Unauthorized
 from services.api.request import ApiRequest
 from services.api.routing import Endpoint, Handler
 from services.api.schemas import (
-    MAX_INTEGER,
     Code,
     Field,
     Integer,

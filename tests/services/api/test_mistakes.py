@@ -266,6 +266,26 @@ async def test_a_large_body_is_not_read_from_strangers(api: Api) -> None:
     refused(response, 401, "unauthorized")
 
 
+HUGE = [
+    (b'{"description":"x","metadata":{"n":123456789012345678901234567890}}', {"metadata.n": "out_of_range"}),
+    (b'{"description":"x","metadata":{"a":[-18446744073709551616]}}', {"metadata.a[0]": "out_of_range"}),
+    (b'{"description":"x","max_retries":123456789012345678901234567890}', {"max_retries": "out_of_range"}),
+    (b'{"description":123456789012345678901234567890}', {"description": "wrong_type"}),
+    (b'{"description":[123456789012345678901234567890]}', {"description": "wrong_type"}),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), HUGE)
+async def test_numbers_of_more_than_64_bits_are_refused(api: Api, content: bytes, expected: dict[str, str]) -> None:
+    """Read as floats they would be other numbers."""
+    assert field_codes(await api("POST", TASKS, content=content, headers=JSON)) == expected
+
+
+async def test_a_number_without_end_is_refused(api: Api) -> None:
+    content = b'{"description":"x","metadata":{"n":%b}}' % (b"7" * 5_000)
+    refused(await api("POST", TASKS, content=content, headers=JSON), 400, "invalid_json")
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import orjson
@@ -64,6 +65,17 @@ async def test_tokens_are_taken_from_the_result_if_not_told(hub: GatewayHub) -> 
     frame = await assigned(hub, client)
     await client.finish(frame, result={"tokens_used": 7})
     assert (await task(hub, frame["task_id"])).tokens_used == 7
+
+
+async def test_a_result_keeps_its_large_numbers(hub: GatewayHub) -> None:
+    client = await hub.agent("a1")
+    frame = await assigned(hub, client)
+    big = "123456789012345678901234567890"
+    await client.send(json.dumps(about(frame, "task_complete", result={"tokens_used": int(big), "n": [-int(big)]})))
+    assert (await client.receive())["status"] == "complete"
+    done = await task(hub, frame["task_id"])
+    assert done.result == f'{{"tokens_used":{big},"n":[-{big}]}}'
+    assert done.tokens_used is None
 
 
 async def test_progress_is_kept_and_not_answered(hub: GatewayHub) -> None:
