@@ -12,7 +12,7 @@ stream  entry id -> fields
 ======  ==============================================================================================
 
 Integers are ints, other text is str, times to live are under ``<key> ttl`` in whole seconds. History entries are
-``(event, timestamp, details)``, and frames in an outbox are decoded.
+``(event, timestamp, details)``, frames in an outbox are decoded, and kept answers are without the id of their call.
 """
 
 from __future__ import annotations
@@ -145,7 +145,10 @@ async def _scan(link: Link, root: str) -> list[str]:
 
 def _decode(name: str, kind: str, reply: RedisValue) -> Any:
     if kind == "hash":
-        return {field.decode(): _value(value) for field, value in as_pairs(reply)}
+        return {
+            field.decode(): _value(value.partition(b":")[2] if field == b"answered" else value)
+            for field, value in as_pairs(reply)
+        }
     if kind == "zset":
         return {member.decode(): _score(score) for member, score in as_pairs(reply)}
     if kind == "set":

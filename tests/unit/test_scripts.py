@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from typing import ClassVar
 
 import pytest
 
@@ -153,12 +154,22 @@ def test_only_tests_can_move_the_clock() -> None:
 
 
 class TestBinding:
+    CANCEL: ClassVar[dict[str, Argument]] = {
+        "task_id": "t",
+        "requester": "a",
+        "privileged": 0,
+        "reason": "r",
+        "cancel_timeout_ms": 1,
+    }
+
     def test_the_order_is_that_of_the_header(self) -> None:
         script = parse("agent/disconnect")
         arguments: dict[str, Argument] = {"grace_ms": 4, "reason": "c", "written": "", "conn": "b", "agent_id": "a"}
         assert script.bind(arguments, items=(), rest=()) == ["a", "b", "c", 4, ""]
 
-    @pytest.mark.parametrize("arguments", [{}, {"agent_id": "a", "conn": "b"}, {"task_id": "t", "extra": 1}])
+    @pytest.mark.parametrize(
+        "arguments", [{}, {"agent_id": "a", "conn": "b"}, {"call_id": "c", "task_id": "t", "extra": 1}]
+    )
     def test_missing_and_unknown_names_fail(self, arguments: dict[str, str]) -> None:
         with pytest.raises(TypeError, match="task/retry takes"):
             parse("task/retry").bind(arguments, items=(), rest=())
@@ -174,9 +185,9 @@ class TestBinding:
 
     def test_items_need_a_script_that_takes_them(self) -> None:
         with pytest.raises(TypeError, match="takes no items"):
-            parse("task/retry").bind({"task_id": "t"}, items=[{"a": 1}], rest=())
+            parse("task/cancel").bind(self.CANCEL, items=[{"a": 1}], rest=())
         with pytest.raises(TypeError, match="takes no items"):
-            parse("task/retry").bind({"task_id": "t"}, items=(), rest=["a"])
+            parse("task/cancel").bind(self.CANCEL, items=(), rest=["a"])
 
     def test_the_rest_takes_any_number(self) -> None:
         assert parse("agent/touch").bind({}, items=(), rest=["a", "b"]) == ["a", "b"]

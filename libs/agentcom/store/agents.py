@@ -22,7 +22,7 @@ from agentcom.store.keys import Keys
 from agentcom.store.link import Link, RedisValue
 from agentcom.store.rate_limits import remove_matching
 from agentcom.store.replies import as_bytes, as_int, as_list
-from agentcom.store.scripts import Scripts
+from agentcom.store.scripts import Scripts, new_call_id
 from agentcom.store.tasks import Swept
 
 FIELDS = (
@@ -153,7 +153,7 @@ class AgentStore:
 
     async def penalize(self, agent_id: str) -> int:
         """The agent sent too many invalid frames. Returns the milliseconds before it may identify again."""
-        return (await self._scripts.call("agent/penalize", agent_id=agent_id)).number(0)
+        return (await self._scripts.call("agent/penalize", call_id=new_call_id(), agent_id=agent_id)).number(0)
 
     async def forget_penalties(self) -> int:
         """Ends all cooldowns. Returns how many agents had offended."""

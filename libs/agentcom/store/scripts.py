@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -171,6 +172,11 @@ def names() -> list[str]:
 def load(name: str, *, guarded: bool = False, shifted_clock: bool = False) -> Script:
     """As :func:`parse`, once per process."""
     return parse(name, guarded=guarded, shifted_clock=shifted_clock)
+
+
+def new_call_id() -> str:
+    """An id for one call, the same however often the link sends it."""
+    return secrets.token_hex(8)
 
 
 class Scripts:

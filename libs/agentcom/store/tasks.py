@@ -21,7 +21,7 @@ from agentcom.errors import (
     TaskNotFound,
 )
 from agentcom.settings import TaskLimits
-from agentcom.store.scripts import Argument, Reply, Scripts
+from agentcom.store.scripts import Argument, Reply, Scripts, new_call_id
 
 #: Items of one script call; a larger bulk is split, so that no call holds Redis up for long.
 SUBMIT_CHUNK = 100
@@ -258,6 +258,7 @@ class TaskStore:
         """The agent does not take the task now. Returns the milliseconds it will be left alone."""
         reply = await self._scripts.call(
             "task/reject",
+            call_id=new_call_id(),
             task_id=task_id,
             agent_id=agent_id,
             generation=_optional(generation),
@@ -298,7 +299,7 @@ class TaskStore:
 
     async def retry(self, task_id: str) -> int:
         """Puts a dead letter back into its queue. Returns its priority."""
-        reply = await self._scripts.call("task/retry", task_id=task_id)
+        reply = await self._scripts.call("task/retry", call_id=new_call_id(), task_id=task_id)
         if reply.code != "OK":
             raise refusal(reply, task_id)
         return reply.number(0)

@@ -9,7 +9,7 @@ from tests.support.snapshot import changes
 
 async def test_the_cooldown_is_remembered_for_an_hour(store: Store, clock: StoreClock) -> None:
     assert await changes(store, store.agents.penalize("a1")) == {
-        "violations:a1": {"count": 1, "until": T0 + 30_000},
+        "violations:a1": {"count": 1, "until": T0 + 30_000, "answered": 30_000},
         "violations:a1 ttl": 3_600,
     }
 

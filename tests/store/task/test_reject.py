@@ -39,6 +39,7 @@ async def test_the_task_is_queued_and_the_agent_rests(store: Store, clock: Store
             "assigned_to": GONE,
             "assigned_at": GONE,
             "updated_at": T0 + 7,
+            "answered": 5_000,
         },
     }
 
@@ -88,7 +89,7 @@ async def test_rejecting_a_task_whose_cancel_was_asked_for_ends_it(store: Store,
     await assigned(store)
     await store.tasks.cancel("t1", requester="submitter", privileged=False, reason="not needed")
     changed = await changes(store, store.tasks.reject("t1", "a1", generation=1, reason="busy"))
-    assert changed["task:t1"] == {"status": "cancelled", "finished_at": T0}
+    assert changed["task:t1"] == {"status": "cancelled", "finished_at": T0, "answered": 5_000}
     assert changed["events"] == [{"event": "task_cancelled", "task_id": "t1", "agent_id": "a1", "generation": 1}]
     assert "match" not in changed
 

@@ -32,6 +32,7 @@ async def test_counts_start_anew_and_the_place_is_the_old_one(store: Store, cloc
             "accepted_at": GONE,
             "finished_at": GONE,
             "updated_at": T0 + 7,
+            "answered": 1,
         },
     }
 

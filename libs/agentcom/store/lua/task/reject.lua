@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- task/reject: assigned -> queued, at once, because the agent is busy on its own account. No retry and no delivery is
 -- counted; the agent rests for a cooldown that doubles with each rejection in a row, so that the two do not spin.
--- ARGV: task_id agent_id generation reason cooldown_ms cooldown_cap_ms
+-- ARGV: call_id task_id agent_id generation reason cooldown_ms cooldown_cap_ms
 -- RETURNS: OK {cooldown_ms} | NOT_FOUND | INVALID_STATE {status} | STALE_GENERATION {current} | NOT_OWNER {owner}
 -- EVENTS: task_rejected task_cancelled
--- INCLUDE: keys clock events sets queue agent_state task_state
+-- INCLUDE: keys clock events sets queue agent_state task_state once
 
+local answer = kept_answer(task_key(task_id), call_id)
+if answer then return {'OK', tonumber(answer)} end
 local task = load_task(task_id)
 local refusal = refuse(task, agent_id, generation)
 if refusal then return refusal end
@@ -28,4 +30,5 @@ elseif agent[1] == task_id then
   redis.call('HDEL', agent_key(agent_id), 'task', 'generation')
   redis.call('ZADD', due_key('unblock'), now + rest, agent_id)
 end
+keep_answer(task_key(task_id), call_id, rest)
 return {'OK', rest}

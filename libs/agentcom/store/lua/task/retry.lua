@@ -1,11 +1,13 @@
 #!lua
 -- task/retry: dead_letter -> queued, by hand: counts start anew, and a deadline already missed is dropped. The task
 -- goes back to its original position.
--- ARGV: task_id
+-- ARGV: call_id task_id
 -- RETURNS: OK {priority} | NOT_FOUND | INVALID_STATE {status}
 -- EVENTS: task_retried
--- INCLUDE: keys clock events sets queue agent_state task_state
+-- INCLUDE: keys clock events sets queue agent_state task_state once
 
+local answer = kept_answer(task_key(task_id), call_id)
+if answer then return {'OK', answer} end
 local task = load_task(task_id)
 if not task then return {'NOT_FOUND'} end
 if task.status ~= 'dead_letter' then return {'INVALID_STATE', task.status} end
@@ -26,4 +28,6 @@ end
 record(task_id, 'queued', '"retried from dead-letter"')
 emit('task_retried', 'task_id', task_id, 'agent_id', '', 'generation', task.generation, 'reason', 'by hand')
 requeue(task_id, task, 0)
-return {'OK', redis.call('HGET', key, 'priority')}
+local priority = redis.call('HGET', key, 'priority')
+keep_answer(key, call_id, priority)
+return {'OK', priority}
