@@ -3,18 +3,35 @@
 from agentcom_client.aio import AsyncClient
 from agentcom_client.client import Client
 from agentcom_client.errors import HubError, HubUnreachable, WaitTimeout
-from agentcom_client.types import Agent, Channel, Frame, Message, Post, Task, TaskPage, TaskStatus
+from agentcom_client.types import (
+    Agent,
+    AgentState,
+    Channel,
+    DeliveredMessage,
+    Frame,
+    Message,
+    Post,
+    Registration,
+    Submission,
+    Task,
+    TaskPage,
+    TaskStatus,
+)
 
 __all__ = [
     "Agent",
+    "AgentState",
     "AsyncClient",
     "Channel",
     "Client",
+    "DeliveredMessage",
     "Frame",
     "HubError",
     "HubUnreachable",
     "Message",
     "Post",
+    "Registration",
+    "Submission",
     "Task",
     "TaskPage",
     "TaskStatus",

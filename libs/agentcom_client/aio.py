@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import httpx
 
 from agentcom_client import calls
-from agentcom_client.calls import TRY_LATER, Call, answer
-from agentcom_client.errors import HubUnreachable, WaitTimeout
+from agentcom_client.calls import Call
 from agentcom_client.events import agent_events
-from agentcom_client.types import FINISHED, Agent, Channel, Frame, Message, Post, Task, TaskPage, TokenEntry
+from agentcom_client.trial import Patience, Trial
+from agentcom_client.types import Frame, Task
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-#: A request that may be repeated is tried so often; the pause doubles, or is what the hub says.
-ATTEMPTS: Final = 4
-FIRST_PAUSE_S: Final = 0.2
-POLL_FIRST_S: Final = 0.1
-POLL_LAST_S: Final = 2.0
+
+class Asked(Generic[P, T]):
+    """A method of the client: what it asks for is told by a function of :mod:`agentcom_client.calls`."""
+
+    def __init__(self, call: Callable[P, Call[T]]) -> None:
+        self._call = call
+        self.__doc__ = call.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type[AsyncClient]) -> Asked[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type[AsyncClient]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(
+        self, client: AsyncClient | None, owner: type[AsyncClient]
+    ) -> Asked[P, T] | Callable[P, Coroutine[Any, Any, T]]:
+        if client is None:
+            return self
+
+        @wraps(self._call)
+        async def ask(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await client.ask(self._call(*args, **kwargs))
+
+        return ask
 
 
 class AsyncClient:
-    """A hub, as the holder of a token. Use it as a context manager."""
+    """A hub, as the holder of a token. Use it as an asynchronous context manager."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0) -> None:
-        """``timeout`` in seconds, for one attempt."""
+    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, trust_env: bool = True) -> None:
+        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used."""
         self._url = url.rstrip("/")
         self._token = token
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=timeout)
+        self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=timeout, trust_env=trust_env)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -44,142 +63,30 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        """Ends its connections."""
         await self._http.aclose()
 
-    async def _ask(self, call: Call[T]) -> T:
-        pause = FIRST_PAUSE_S
-        for attempt in range(1, ATTEMPTS + 1):
-            last = attempt == ATTEMPTS or not call.repeatable
+    async def ask(self, call: Call[T]) -> T:
+        """Makes a request; again after a pause, if it may be repeated and the hub is away or asks to wait."""
+        trial = Trial(call, self._url)
+        while True:
             try:
-                response = await self._http.request(call.method, call.path, json=call.body, params=call.query)
+                response = await self._http.request(**trial.request)
             except httpx.TransportError as error:
-                if last:
-                    raise HubUnreachable(
-                        f"{self._url} does not answer: {str(error) or type(error).__name__}"
-                    ) from error
+                trial.failed(error)
             else:
-                if last or response.status_code not in TRY_LATER:
-                    return answer(call, response.status_code, _body(response))
-                pause = max(pause, float(response.headers.get("retry-after", 0)))
-            await asyncio.sleep(pause)
-            pause *= 2
-        raise HubUnreachable(f"{self._url} does not answer.")
+                if trial.is_over(response):
+                    return trial.answer(response)
+            await asyncio.sleep(trial.pause)
 
     async def wait(self, task_id: str, *, timeout: float | None = None) -> Task:
         """The task, once it is completed, cancelled or a dead letter. Raises WaitTimeout after so many seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = POLL_FIRST_S
+        patience = Patience(timeout)
         while True:
-            task = await self.task(task_id)
-            if task["status"] in FINISHED:
+            task = await self.ask(calls.task(task_id))
+            if patience.is_over(task):
                 return task
-            left = pause if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeout(f"{task_id} is {task['status']} after {timeout} s.")
-            await asyncio.sleep(min(pause, left))
-            pause = min(POLL_LAST_S, pause * 1.5)
-
-    async def submit(self, description: str, **fields: Any) -> str:
-        """Submits a task and returns its id. ``fields`` are those of ``POST /api/tasks``."""
-        return await self._ask(calls.submit(description, fields))
-
-    async def task(self, task_id: str) -> Task:
-        """One task."""
-        return await self._ask(calls.task(task_id))
-
-    async def tasks(
-        self,
-        *,
-        status: str | None = None,
-        priority: str | None = None,
-        assigned_to: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> TaskPage:
-        """A page of tasks; without ``status`` all but the dead letters."""
-        return await self._ask(
-            calls.tasks(status=status, priority=priority, assigned_to=assigned_to, limit=limit, cursor=cursor)
-        )
-
-    async def cancel(self, task_id: str, *, reason: str | None = None) -> str:
-        """``cancelled``, or ``cancelling`` while its agent is asked to stop."""
-        return await self._ask(calls.cancel(task_id, reason))
-
-    async def retry(self, task_id: str) -> None:
-        """Queues a dead letter again."""
-        await self._ask(calls.retry(task_id))
-
-    async def agents(self) -> list[Agent]:
-        """Connected agents."""
-        return await self._ask(calls.agents())
-
-    async def send(
-        self, payload: Mapping[str, Any], *, to: str | None = None, kind: str | None = None, reply_to: str | None = None
-    ) -> str:
-        """Sends a message, to everybody without ``to``; returns its id."""
-        return await self._ask(calls.send(payload, to=to, kind=kind, reply_to=reply_to))
-
-    async def messages(
-        self, *, cursor: int | None = None, limit: int | None = None, newest_first: bool = False
-    ) -> list[Message]:
-        """One's own messages in the history; admins see all."""
-        return await self._ask(calls.messages(cursor=cursor, limit=limit, newest_first=newest_first))
-
-    async def mailbox(self, agent_id: str, *, since: int | None = None) -> list[Message]:
-        """What waits in one's own mailbox."""
-        return await self._ask(calls.mailbox(agent_id, since=since))
-
-    async def ack(self, agent_id: str, seq: int) -> None:
-        """Takes mail up to a number out of the mailbox."""
-        await self._ask(calls.ack(agent_id, seq))
-
-    async def channels(self) -> list[Channel]:
-        """All channels that one may see."""
-        return await self._ask(calls.channels())
-
-    async def create_channel(
-        self, name: str, *, description: str | None = None, members: Sequence[str] | None = None
-    ) -> str:
-        """Makes a channel, private if it has members; returns its name."""
-        return await self._ask(calls.create_channel(name, description=description, members=members))
-
-    async def subscribe(self, channel: str) -> None:
-        """Subscribes to a channel."""
-        await self._ask(calls.channel_change(channel, "subscribe"))
-
-    async def unsubscribe(self, channel: str) -> None:
-        """Ends a subscription."""
-        await self._ask(calls.channel_change(channel, "unsubscribe"))
-
-    async def publish(
-        self, channel: str, payload: Mapping[str, Any], *, kind: str | None = None, reply_to: str | None = None
-    ) -> int:
-        """Publishes on a channel; returns the post's number."""
-        return await self._ask(calls.publish(channel, payload, kind=kind, reply_to=reply_to))
-
-    async def channel_history(self, channel: str, *, since: int | None = None, limit: int | None = None) -> list[Post]:
-        """What was published, oldest first."""
-        return await self._ask(calls.channel_history(channel, since=since, limit=limit))
-
-    async def tokens(self) -> list[TokenEntry]:
-        """All tokens for an admin, else one's own."""
-        return await self._ask(calls.tokens())
-
-    async def create_token(self, agent_id: str, *, role: str | None = None) -> str:
-        """One more token."""
-        return await self._ask(calls.create_token(agent_id, role))
-
-    async def revoke_tokens(self, agent_id: str) -> int:
-        """Revokes all tokens of an agent; returns how many there were."""
-        return await self._ask(calls.revoke_tokens(agent_id))
-
-    async def config(self, name: str) -> dict[str, Any]:
-        """A setting by the name in its path, such as ``default-repo``."""
-        return await self._ask(calls.config(name))
-
-    async def set_config(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Changes a setting."""
-        return await self._ask(calls.set_config(name, values))
+            await asyncio.sleep(patience.pause(task))
 
     def events(self, agent_id: str, *, presence: bool = False, **identify: Any) -> AsyncIterator[Frame]:
         """What the hub pushes to this agent, until the socket ends: messages, posts, assignments, presence if asked.
@@ -188,9 +95,30 @@ class AsyncClient:
         """
         return agent_events(self._url, agent_id, self._token or "", presence=presence, fields=identify)
 
-
-def _body(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return None
+    submit = Asked(calls.submit)
+    submit_many = Asked(calls.submit_many)
+    task = Asked(calls.task)
+    tasks = Asked(calls.tasks)
+    cancel = Asked(calls.cancel)
+    retry = Asked(calls.retry)
+    register = Asked(calls.register)
+    agents = Asked(calls.agents)
+    agent_states = Asked(calls.agent_states)
+    agent_state = Asked(calls.agent_state)
+    send = Asked(calls.send)
+    message = Asked(calls.message)
+    messages = Asked(calls.messages)
+    mailbox = Asked(calls.mailbox)
+    ack = Asked(calls.ack)
+    channels = Asked(calls.channels)
+    create_channel = Asked(calls.create_channel)
+    delete_channel = Asked(calls.delete_channel)
+    subscribe = Asked(calls.subscribe)
+    unsubscribe = Asked(calls.unsubscribe)
+    publish = Asked(calls.publish)
+    channel_history = Asked(calls.channel_history)
+    tokens = Asked(calls.tokens)
+    create_token = Asked(calls.create_token)
+    revoke_tokens = Asked(calls.revoke_tokens)
+    config = Asked(calls.config)
+    set_config = Asked(calls.set_config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 TaskStatus = Literal["queued", "delayed", "assigned", "completed", "cancelled", "dead_letter"]
 FINISHED: frozenset[TaskStatus] = frozenset({"completed", "cancelled", "dead_letter"})
@@ -21,6 +21,7 @@ class Task(TypedDict):
     priority: int
     status: TaskStatus
     assigned_to: str | None
+    assigned_at: int | None
     generation: int
     retry_count: int
     max_retries: int
@@ -52,6 +53,37 @@ class Agent(TypedDict):
     fsm_state: str
 
 
+class _Capability(TypedDict):
+    name: str
+
+
+class AgentState(TypedDict):
+    agent_id: str
+    name: str | None
+    fsm_state: str
+    current_task_id: str | None
+    capabilities: list[_Capability]
+    flags: list[str]
+    connected_at: int | None
+
+
+class Registration(TypedDict):
+    agent_id: str
+    token: str
+    role: str
+    hub_ws_url: str
+    hub_api_url: str
+    default_repo: str | None
+
+
+class Submission(TypedDict):
+    task_id: str
+    status: str
+    priority: int
+    created_at: int
+    created: bool
+
+
 Message = TypedDict(
     "Message",
     {
@@ -65,6 +97,14 @@ Message = TypedDict(
         "seq": int,
     },
 )
+
+
+class DeliveredMessage(Message):
+    """``state`` is published, queued, delivered, acknowledged or dead; ``reason`` says why it is dead."""
+
+    state: str
+    state_at: int
+    reason: NotRequired[str]
 
 
 class Channel(TypedDict):

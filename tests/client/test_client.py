@@ -11,7 +11,6 @@ import pytest
 
 from agentcom.store.tokens import Role
 from agentcom_client import AsyncClient, Client, HubError, HubUnreachable, WaitTimeout
-from agentcom_client.calls import Call, answer
 from services.api.app import create_app as create_api
 from services.runtime import Supervisor
 from services.ws_gateway.app import create_app
@@ -175,10 +174,18 @@ async def test_what_is_not_repeatable_is_done_once() -> None:
     assert count == 1
 
 
-def test_an_answer_of_something_else_is_said() -> None:
-    call: Call[str] = Call(method="GET", path="/", read=lambda got: str(got["task_id"]))
-    with pytest.raises(HubUnreachable):
-        answer(call, 200, {"hello": 1})
-    with pytest.raises(HubError) as caught:
-        answer(call, 502, None)
-    assert caught.value.code == "http_502"
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (httpx.Response(200, json={"hello": 1}), HubUnreachable),
+        (httpx.Response(200, text="<html>"), HubUnreachable),
+        (httpx.Response(502, text="<html>"), HubError),
+    ],
+)
+async def test_an_answer_of_something_else_is_said(response: httpx.Response, said: type[Exception]) -> None:
+    client = AsyncClient("http://hub")
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response), base_url="http://hub")
+    with pytest.raises(said) as caught:
+        await client.submit("x")
+    if isinstance(caught.value, HubError):
+        assert caught.value.code == "http_502"

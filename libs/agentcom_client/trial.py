@@ -1,0 +1,101 @@
+"""Asking until there is an answer, and waiting for a task: when to try again, and when to give up. Does no I/O."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, Generic, TypeVar
+
+import httpx
+
+from agentcom_client.calls import Call
+from agentcom_client.errors import HubError, HubUnreachable, WaitTimeout
+from agentcom_client.types import FINISHED, Task
+
+T = TypeVar("T")
+
+#: Answers that say: the same request may succeed later.
+TRY_LATER: Final = frozenset({429, 503})
+#: A request that may be repeated is tried so often; the pause doubles, or is what the hub says.
+ATTEMPTS: Final = 4
+FIRST_PAUSE_S: Final = 0.2
+POLL_FIRST_S: Final = 0.1
+POLL_LAST_S: Final = 2.0
+
+
+class Trial(Generic[T]):
+    """One request with its repetitions. ``pause`` is how many seconds to wait before the next."""
+
+    def __init__(self, call: Call[T], url: str) -> None:
+        self.pause = 0.0
+        self._call = call
+        self._url = url
+        self._left = ATTEMPTS if call.repeatable else 1
+        self._next_pause = FIRST_PAUSE_S
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What httpx is to be asked for."""
+        call = self._call
+        return {"method": call.method, "url": call.path, "json": call.body, "params": call.query}
+
+    def is_over(self, response: httpx.Response) -> bool:
+        """Whether this is the answer; if not, ask again."""
+        if self._left > 1 and response.status_code in TRY_LATER:
+            self._wait(at_least=_seconds(response.headers.get("retry-after", "")))
+            return False
+        return True
+
+    def failed(self, error: httpx.TransportError) -> None:
+        """There was no answer. Raises HubUnreachable if it should not be tried again."""
+        if self._left <= 1:
+            reason = str(error) or type(error).__name__
+            raise HubUnreachable(f"{self._url} does not answer: {reason}") from error
+        self._wait()
+
+    def answer(self, response: httpx.Response) -> T:
+        """Raises HubError for a refusal, HubUnreachable for what is no answer of a hub."""
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if response.is_error:
+            details = dict(body) if isinstance(body, dict) else {}
+            code = details.pop("error", f"http_{response.status_code}")
+            raise HubError(response.status_code, str(code), str(details.pop("message", "")), details)
+        try:
+            return self._call.read(body)
+        except (KeyError, TypeError) as error:
+            raise HubUnreachable("The answer is not one that a hub gives; is the address right?") from error
+
+    def _wait(self, *, at_least: float = 0.0) -> None:
+        self._left -= 1
+        self.pause = max(self._next_pause, at_least)
+        self._next_pause = self.pause * 2
+
+
+class Patience:
+    """How long a task is waited for."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._pause = POLL_FIRST_S
+
+    def is_over(self, task: Task) -> bool:
+        return task["status"] in FINISHED
+
+    def pause(self, task: Task) -> float:
+        """Seconds until the task should be looked at again. Raises WaitTimeout."""
+        pause = self._pause
+        self._pause = min(POLL_LAST_S, pause * 1.5)
+        if self._deadline is None:
+            return pause
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise WaitTimeout(f"{task['id']} is {task['status']} after {self._timeout} s.")
+        return min(pause, left)
+
+
+def _seconds(text: str) -> float:
+    """A retry-after in seconds; 0 for the date that a proxy may send."""
+    return float(text) if text.isascii() and text.isdigit() else 0.0
