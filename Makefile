@@ -19,7 +19,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 SOURCES := $(wildcard libs services sidecar tests bench)
-PROJECTS := . $(patsubst %/pyproject.toml,%,$(wildcard sidecar/pyproject.toml))
+PROJECTS := libs/agentcom-client . $(patsubst %/pyproject.toml,%,$(wildcard sidecar/pyproject.toml))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test test-rest test-all lint format types bench lock clean
@@ -29,7 +29,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## create .venv and install what requirements.lock pins (again only when it changed)
 
-$(STAMP): requirements.lock pyproject.toml $(wildcard sidecar/pyproject.toml)
+$(STAMP): requirements.lock $(PROJECTS:%=%/pyproject.toml)
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null; then \
 	  echo "AgentCom needs Python 3.11 or newer: install it, or say which one with 'make setup PYTHON=/path/to/python3'." >&2; \
 	  exit 1; fi
@@ -76,7 +76,7 @@ lock: ## resolve requirements.lock anew (needs uv: pip install uv)
 	@uv=$$(command -v $(BIN)/uv || command -v uv) || { echo "make lock needs uv: pip install uv" >&2; exit 1; }; \
 	"$$uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" --extra dev -o requirements.lock \
-	  pyproject.toml $(wildcard sidecar/pyproject.toml)
+	  --no-emit-package agentcom-client $(patsubst ./%,%,$(PROJECTS:%=%/pyproject.toml))
 
 clean: ## remove what the targets made, except the data under .data
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

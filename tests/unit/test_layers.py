@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBS, SERVICES, SIDECAR = ROOT / "libs" / "agentcom", ROOT / "services", ROOT / "sidecar" / "agentcom_sidecar"
+CLIENT = ROOT / "libs" / "agentcom-client" / "agentcom_client"
 
 #: folder -> what may not be imported there, and why.
 FORBIDDEN = [
@@ -21,6 +22,7 @@ FORBIDDEN = [
     (LIBS, r"services|tests|bench|agentcom_sidecar|starlette|uvicorn", "nothing imports a service"),
     (SERVICES, r"redis|hiredis|tests|bench|agentcom_sidecar", "Redis is reached through the store"),
     (SERVICES, r"agentcom\.store\.(keys|scripts|replies|linker)", "no service builds its own Redis call"),
+    (CLIENT, r"agentcom|agentcom_sidecar|services|tests|redis|starlette", "the client is a distribution of its own"),
     (SIDECAR, r"agentcom|services|tests|redis|starlette", "the sidecar is a distribution of its own"),
 ]
 #: A key of a namespace, or a command of Redis given as text.
