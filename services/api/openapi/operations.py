@@ -79,14 +79,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     # Agents.
     "GET /api/agents": _read("agents", "Connected agents", m.AgentList, 422, query=_PAGE),
-    "GET /api/agents/states": _read("agents", "What they are doing", m.AgentStates, 422, query=_PAGE),
-    "GET /api/agents/{agent_id}/state": _read("agents", "What one is doing", m.AgentStateDetail, 404),
-    "GET /api/agents/{agent_id}/subscriptions": _read("agents", "Its channels", m.Subscriptions, 404, 422),
+    "GET /api/agents/states": _read("agents", "What connected agents are doing", m.AgentStates, 422, query=_PAGE),
+    "GET /api/agents/{agent_id}/state": _read("agents", "What one agent is doing", m.AgentStateDetail, 404),
+    "GET /api/agents/{agent_id}/subscriptions": _read(
+        "agents", "The channels an agent has subscribed to", m.Subscriptions, 404, 422
+    ),
     "POST /api/onboard/register": _write(
         "agents", "Register an agent id", m.Registration, 401, 403, 409, 422, body="post_onboard_register", status=201
     ),
     # Messages.
-    "POST /api/message": _write("messages", "Send", m.MessageSent, 404, 409, 422, body="post_message"),
+    "POST /api/message": _write(
+        "messages", "Send to one agent, or to all", m.MessageSent, 404, 409, 422, body="post_message"
+    ),
     "GET /api/messages": _read(
         "messages",
         "History",
@@ -102,30 +106,43 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /api/messages/{message_id}": _read("messages", "One message and its delivery", m.MessageState, 404, 422),
     "GET /api/mailbox/{agent_id}": _read(
-        "messages", "What waits", m.Mailbox, 403, 422, query={"since": {"type": "integer"}, **_LIMIT}
+        "messages", "Mail that waits for an agent", m.Mailbox, 403, 422, query={"since": {"type": "integer"}, **_LIMIT}
     ),
     "POST /api/mailbox/{agent_id}/ack": _write(
-        "messages", "Acknowledge up to a number", m.Acked, 403, 422, body="post_mailbox_ack"
+        "messages", "Acknowledge mail up to a number", m.Acked, 403, 422, body="post_mailbox_ack"
     ),
-    "POST /api/mailbox/evict": _write("messages", "Drop what is too old", m.Evicted),
+    "POST /api/mailbox/evict": _write("messages", "Drop mail that is too old", m.Evicted),
     "GET /api/threads/{message_id}": _read("messages", "A whole thread", m.Thread, 404, 422),
-    "GET /api/threads/{message_id}/replies": _read("messages", "Direct replies", m.Replies, 404, 422),
-    "GET /api/threads/{message_id}/root": _read("messages", "Where it began", m.ThreadRoot, 404, 422),
+    "GET /api/threads/{message_id}/replies": _read("messages", "Direct replies to a message", m.Replies, 404, 422),
+    "GET /api/threads/{message_id}/root": _read("messages", "The message that began a thread", m.ThreadRoot, 404, 422),
     # Channels.
     "GET /api/channels": _read("channels", "All channels", m.ChannelList, 422, query=_PAGE),
-    "POST /api/channels": _write("channels", "Create", m.ChannelChange, 409, 422, body="post_channel", status=201),
+    "POST /api/channels": _write(
+        "channels", "Create a channel", m.ChannelChange, 409, 422, body="post_channel", status=201
+    ),
     "GET /api/channels/{channel}": _read("channels", "One channel", m.ChannelDetail, 403, 404, 422),
-    "DELETE /api/channels/{channel}": _write("channels", "Delete", m.ChannelChange, 403, 404, 422),
-    "POST /api/channels/{channel}/subscribe": _write("channels", "Subscribe", m.ChannelChange, 403, 404, 409, 422),
-    "POST /api/channels/{channel}/unsubscribe": _write("channels", "Unsubscribe", m.ChannelChange, 403, 404, 422),
+    "DELETE /api/channels/{channel}": _write("channels", "Delete a channel", m.ChannelChange, 403, 404, 422),
+    "POST /api/channels/{channel}/subscribe": _write(
+        "channels", "Subscribe to a channel", m.ChannelChange, 403, 404, 409, 422
+    ),
+    "POST /api/channels/{channel}/unsubscribe": _write(
+        "channels", "End a subscription", m.ChannelChange, 403, 404, 422
+    ),
     "POST /api/channels/{channel}/publish": _write(
-        "channels", "Publish", m.Published, 403, 404, 409, 422, body="post_channel_publish"
+        "channels", "Publish on a channel", m.Published, 403, 404, 409, 422, body="post_channel_publish"
     ),
     "POST /api/channels/{channel}/members": _write(
-        "channels", "Let an agent into a private one", m.MemberChange, 403, 404, 409, 422, body="post_channel_member"
+        "channels",
+        "Let an agent into a private channel",
+        m.MemberChange,
+        403,
+        404,
+        409,
+        422,
+        body="post_channel_member",
     ),
     "DELETE /api/channels/{channel}/members/{agent_id}": _write(
-        "channels", "Put a member out", m.MemberChange, 403, 404, 409, 422
+        "channels", "Put a member out of a private channel", m.MemberChange, 403, 404, 409, 422
     ),
     "GET /api/channels/{channel}/history": _read(
         "channels",
@@ -139,17 +156,19 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     # Configuration.
     "GET /api/config/heartbeat-interval": _read("config", "How often agents ping", m.HeartbeatInterval),
     "PUT /api/config/heartbeat-interval": _write(
-        "config", "Change it", m.HeartbeatInterval, 422, body="put_heartbeat_interval"
+        "config", "Change how often agents ping", m.HeartbeatInterval, 422, body="put_heartbeat_interval"
     ),
     "GET /api/config/mailbox-retention": _read("config", "How long mail is kept", m.MailboxRetention),
     "PUT /api/config/mailbox-retention": _write(
-        "config", "Change it", m.MailboxRetention, 422, body="put_mailbox_retention"
+        "config", "Change how long mail is kept", m.MailboxRetention, 422, body="put_mailbox_retention"
     ),
     "GET /api/config/default-repo": _read("config", "The repository told to new agents", m.DefaultRepo),
-    "PUT /api/config/default-repo": _write("config", "Change it", m.DefaultRepoSet, 422, body="put_default_repo"),
+    "PUT /api/config/default-repo": _write(
+        "config", "Change that repository", m.DefaultRepoSet, 422, body="put_default_repo"
+    ),
     "GET /api/config/alert-thresholds": _read("config", "When alerts fire", m.Thresholds),
     "PUT /api/config/alert-thresholds": _write(
-        "config", "Change it", m.ThresholdsSet, 422, body="put_alert_thresholds"
+        "config", "Change when alerts fire", m.ThresholdsSet, 422, body="put_alert_thresholds"
     ),
     # Analytics.
     "GET /api/analytics/summary": _read("analytics", "Agents at a glance", m.AnalyticsSummary),
@@ -160,20 +179,26 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /admin/tokens": _read("admin", "All tokens; one's own for agents", m.TokenList),
     "DELETE /admin/tokens/{agent_id}": _write("admin", "Revoke an agent's tokens", m.Revoked, 403, 422),
     "GET /api/admin/audit": _read("admin", "Who did what, newest first", m.AuditLog, 422, query=_PAGE),
-    "POST /api/admin/reset": _write("admin", "Clear what is volatile", m.ResetDone),
-    "PUT /api/admin/log-level": _write("admin", "Of every process", m.LogLevelSet, 422, body="put_log_level"),
+    "POST /api/admin/reset": _write("admin", "Clear what is volatile, and keep serving", m.ResetDone),
+    "PUT /api/admin/log-level": _write(
+        "admin", "Change the log level of every process", m.LogLevelSet, 422, body="put_log_level"
+    ),
     "POST /api/admin/push-task": _write(
-        "admin", "A task for one connected agent", m.Pushed, 404, 422, body="post_admin_push_task"
+        "admin", "Give a task to one connected agent", m.Pushed, 404, 422, body="post_admin_push_task"
     ),
-    "GET /api/admin/rate-limits": _read("admin", "All limits", m.RateLimits),
+    "GET /api/admin/rate-limits": _read("admin", "All rate limits", m.RateLimits),
     "PUT /api/admin/rate-limits/{agent_id}": _write(
-        "admin", "Limits of one identity", m.OverridesSet, 422, body="put_rate_limits"
+        "admin", "Set the rate limits of one agent or address", m.OverridesSet, 422, body="put_rate_limits"
     ),
-    "DELETE /api/admin/rate-limits/{agent_id}": _write("admin", "Default limits again", m.Listed, 422),
-    "GET /api/admin/rate-limits/whitelist": _read("admin", "Who has no limits", m.Whitelist),
-    "PUT /api/admin/rate-limits/whitelist": _write("admin", "Replace the list", m.Whitelist, 422, body="put_whitelist"),
-    "POST /api/admin/rate-limits/whitelist": _write("admin", "Add one", m.Listed, 422, body="post_whitelist"),
-    "DELETE /api/admin/rate-limits/whitelist/{agent_id}": _write("admin", "Remove one", m.Listed, 422),
+    "DELETE /api/admin/rate-limits/{agent_id}": _write("admin", "Go back to the default limits", m.Listed, 422),
+    "GET /api/admin/rate-limits/whitelist": _read("admin", "Who has no rate limits", m.Whitelist),
+    "PUT /api/admin/rate-limits/whitelist": _write(
+        "admin", "Replace the list of those without limits", m.Whitelist, 422, body="put_whitelist"
+    ),
+    "POST /api/admin/rate-limits/whitelist": _write(
+        "admin", "Exempt one from rate limits", m.Listed, 422, body="post_whitelist"
+    ),
+    "DELETE /api/admin/rate-limits/whitelist/{agent_id}": _write("admin", "Limit one again", m.Listed, 422),
 }
 
 UNDESCRIBED: Final = Operation(summary="", tag="other", answers={200: dict[str, Any]}, errors=(403, 404, 409, 422))

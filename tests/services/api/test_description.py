@@ -72,6 +72,15 @@ async def test_the_page_needs_nothing_from_elsewhere(api: Api) -> None:
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert not re.search(r"(?:src|href)='?https?:|<script", response.text)
     assert "/api/tasks/{task_id}/retry" in response.text
+    assert "<code>needed_capabilities</code>" in response.text
+
+
+async def test_the_links_of_the_page_lead_to_something_visible(api: Api) -> None:
+    """Browsers open what is closed around the target of a link, but not the target itself."""
+    page = (await api.client.get("/docs")).text
+    wanted = set(re.findall(r"href='#([^']+)'", page))
+    assert {"Task", "Error", "post_task", "tag-tasks", "shapes"} <= wanted
+    assert wanted <= set(re.findall(r"<(?:div|h2) id='?([\w-]+)'?>", page))
 
 
 async def test_the_fields_of_frames_and_bodies(api: Api) -> None:
