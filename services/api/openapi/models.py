@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from agentcom.domain import tasks
+from agentcom.domain.agents import AgentState
+from agentcom.domain.messages import DeliveryState
+from agentcom.store.tokens import Role
+
 _EXACT = with_config(ConfigDict(extra="forbid"))
 _OPEN = with_config(ConfigDict(extra="allow"))
 
-AgentState = Literal["idle", "assigned", "working", "blocked", "offline"]
-TaskState = Literal["queued", "delayed", "assigned", "completed", "cancelled", "dead_letter"]
-RoleName = Literal["agent", "operator", "admin"]
 JsonObject = dict[str, Any]
 
 
@@ -33,44 +36,20 @@ class HistoryEntry(TypedDict):
 
 
 @_EXACT
-class Task(TypedDict):
-    id: str
-    description: str
-    metadata: JsonObject
-    priority: int
-    status: TaskState
-    assigned_to: str | None
-    assigned_at: int | None
-    accepted_at: int | None
-    generation: int
-    retry_count: int
-    max_retries: int
-    delivery_count: int
-    max_deliveries: int
-    retry_backoff_ms: int
-    max_runtime_ms: int | None
-    needed_capabilities: list[str]
-    target_agent: str | None
-    last_error: str | None
-    complete_by: int | None
-    run_at: int | None
-    expires_at: int | None
-    cancel_requested_at: int | None
-    progress: int | None
-    result: JsonObject | None
-    tokens_used: int | None
-    submitted_by: str
-    created_at: int
-    updated_at: int
-    finished_at: int | None
-    history: list[HistoryEntry]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(tasks.Task):
+    """A task. What the store keeps as JSON text is JSON here."""
+
+    metadata: JsonObject  # type: ignore[assignment]
+    result: JsonObject | None  # type: ignore[assignment]
+    history: list[HistoryEntry]  # type: ignore[assignment]
 
 
 @_EXACT
 class Submission(TypedDict):
-    status: str
+    status: tasks.TaskStatus
     task_id: str
-    priority: int
+    priority: tasks.Priority
     created_at: int
     created: bool
 
@@ -114,7 +93,7 @@ class Cancelled(TypedDict):
 class Requeued(TypedDict):
     status: Literal["requeued"]
     task_id: str
-    priority: int
+    priority: tasks.Priority
 
 
 @_EXACT
@@ -164,7 +143,7 @@ class AgentStates(TypedDict):
 class Registration(TypedDict):
     agent_id: str
     token: str
-    role: RoleName
+    role: Role
     hub_ws_url: str
     hub_api_url: str
     default_repo: str | None
@@ -174,14 +153,14 @@ class Registration(TypedDict):
 class MintedToken(TypedDict):
     agent_id: str
     token: str
-    role: RoleName
+    role: Role
 
 
 @_EXACT
 class TokenEntry(TypedDict):
     agent_id: str
     token_prefix: str
-    role: RoleName
+    role: Role
     created_at: int
 
 
@@ -207,7 +186,7 @@ class Health(TypedDict):
 class AuditEntry(TypedDict):
     at: int
     actor: str
-    role: RoleName
+    role: Role
     action: str
     target: JsonObject
     body: JsonObject
@@ -416,7 +395,7 @@ class SequencedEnvelope(Envelope):
 
 
 class MessageState(SequencedEnvelope):
-    state: str
+    state: DeliveryState
     state_at: int
 
 
