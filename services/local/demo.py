@@ -15,15 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import httpx
 from rich.console import Console
 from rich.markup import escape
 
 from agentcom.settings import Settings
+from agentcom_client import AsyncClient, HubError, HubUnreachable, Registration
 from services.api.bootstrap import ADMIN_FILE
 from services.local.children import Children
 from services.local.demo_tasks import AGENTS, NEXT_TASK, DemoAgent, bulk, singles
@@ -104,25 +104,28 @@ class _Demo:
     async def _play(self) -> int:
         self._say(f"starting a hub at {escape(self._url)} and {len(AGENTS)} agents ...")
         self._start_hub()
-        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=10) as http:
-            try:
-                await self._until_ready(http)
-                token = (self._folder / ADMIN_FILE).read_text(encoding="ascii").strip()
+        try:
+            async with self._client() as stranger:
+                await self._until_ready(stranger)
                 for agent in AGENTS:
-                    self._start_sidecar(agent, await self._register(http, agent))
-                http.headers["authorization"] = f"Bearer {token}"
-                await self._until_connected(http)
-                ids = await self._submit(http)
-                last = await self._watch(http, ids)
+                    self._start_sidecar(agent, await stranger.register(agent.id))
+            token = (self._folder / ADMIN_FILE).read_text(encoding="ascii").strip()
+            async with self._client(token) as hub:
+                await self._until_connected(hub)
+                ids = await self._submit(hub)
+                last = await self._watch(hub, ids)
                 completed = last.count("completed") == len(ids)
                 self._sum_up(last, completed=completed)
                 if self._leave:
                     return 0 if completed else 1
-                await self._stay(http, seen=set(ids))
-            except httpx.HTTPError as error:
-                self._children.check()
-                raise StartupError(f"the demo's hub does not answer ({error!r}): see {self._log('hub')}.") from error
+                await self._stay(hub, seen=set(ids))
+        except (HubError, HubUnreachable) as error:
+            self._children.check()
+            raise StartupError(f"the demo's hub does not do its part: {error} See {self._log('hub')}.") from error
         return 0
+
+    def _client(self, token: str | None = None) -> AsyncClient:
+        return AsyncClient(self._url, token=token, timeout=10, trust_env=False)
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -141,7 +144,7 @@ class _Demo:
         command = [sys.executable, "-m", "services.local", "up"]
         self._children.start("the hub", command, environment=environment, log=self._log("hub"))
 
-    def _start_sidecar(self, agent: DemoAgent, registered: dict[str, Any]) -> None:
+    def _start_sidecar(self, agent: DemoAgent, registered: Registration) -> None:
         home = self._folder / agent.id
         home.mkdir(mode=0o700)
         config = home / "config.json"
@@ -165,58 +168,42 @@ class _Demo:
 
     # -- the hub's side ----------------------------------------------------------------------------------------------
 
-    async def _until_ready(self, http: httpx.AsyncClient) -> None:
+    async def _until_ready(self, hub: AsyncClient) -> None:
         """Another hub may answer on that port; ours has taken the port when it writes its token."""
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             self._children.check()
             if (self._folder / ADMIN_FILE).exists():
-                try:
-                    if (await http.get("/health/ready", timeout=2)).status_code == httpx.codes.OK:
-                        return
-                except httpx.TransportError:
-                    pass
+                with suppress(HubError, HubUnreachable):
+                    await hub.ready()
+                    return
             await asyncio.sleep(0.1)
         raise StartupError(f"the demo's hub did not get ready in {_START_S:g} s: see {shown(self._log('hub'))}.")
 
-    async def _register(self, http: httpx.AsyncClient, agent: DemoAgent) -> dict[str, Any]:
-        registered: dict[str, Any] = _body(
-            await http.post("/api/onboard/register", json={"agent_id": agent.id}), "register an agent"
-        )
-        return registered
-
-    async def _until_connected(self, http: httpx.AsyncClient) -> None:
+    async def _until_connected(self, hub: AsyncClient) -> None:
         deadline = time.monotonic() + _START_S
-        while len(await self._agents(http)) < len(AGENTS):
+        while len(await hub.agent_states()) < len(AGENTS):
             self._children.check()
             if time.monotonic() > deadline:
                 raise StartupError(f"the demo's agents did not connect: see the logs in {shown(self._folder)}.")
             await asyncio.sleep(0.05)
 
-    async def _agents(self, http: httpx.AsyncClient) -> list[dict[str, Any]]:
-        agents: list[dict[str, Any]] = _body(await http.get("/api/agents/states"), "list the agents")["agents"]
-        return agents
+    async def _submit(self, hub: AsyncClient) -> list[str]:
+        batch = await hub.submit_many(bulk())
+        rest = singles(now=batch[0]["created_at"])
+        return [task["task_id"] for task in batch] + [await hub.submit(**task) for task in rest]
 
-    async def _submit(self, http: httpx.AsyncClient) -> list[str]:
-        answer = _body(await http.post("/api/tasks/bulk", json={"tasks": bulk()}), "submit the batch")
-        ids = [item["task_id"] for item in answer["results"]]
-        rest = singles(now=answer["results"][0]["created_at"])
-        return ids + [_body(await http.post("/api/tasks", json=task), "submit a task")["task_id"] for task in rest]
+    async def _moment(self, hub: AsyncClient, started: float) -> Moment:
+        tasks, dead, agents = await asyncio.gather(hub.tasks(), hub.tasks(status="dead_letter"), hub.agent_states())
+        return Moment(tasks=[*tasks["tasks"], *dead["tasks"]], agents=agents, elapsed=time.monotonic() - started)
 
-    async def _moment(self, http: httpx.AsyncClient, started: float) -> Moment:
-        tasks, dead, agents = await asyncio.gather(
-            http.get("/api/tasks"), http.get("/api/tasks/dead-letter"), self._agents(http)
-        )
-        listed = [*_body(tasks, "list the tasks")["tasks"], *_body(dead, "list the dead letters")["tasks"]]
-        return Moment(tasks=listed, agents=agents, elapsed=time.monotonic() - started)
-
-    async def _watch(self, http: httpx.AsyncClient, ids: list[str]) -> Moment:
+    async def _watch(self, hub: AsyncClient, ids: list[str]) -> Moment:
         """Shows the batch until it is over, or has taken too long."""
         started = time.monotonic()
         with View(self._console, title=f"AgentCom demo   {self._url}") as view:
             while True:
                 self._children.check()
-                moment = await self._moment(http, started)
+                moment = await self._moment(hub, started)
                 view.show(moment)
                 over = moment.count("completed") + moment.count("dead_letter") >= len(ids)
                 if over or moment.elapsed > _PATIENCE_S:
@@ -233,7 +220,7 @@ class _Demo:
         again = f", {last.retried} of them at the second attempt" if last.retried else ""
         self._say(f"\n[bold green]All {count} tasks completed[/] in {last.elapsed:.1f} s{again}.")
 
-    async def _stay(self, http: httpx.AsyncClient, *, seen: set[str]) -> None:
+    async def _stay(self, hub: AsyncClient, *, seen: set[str]) -> None:
         token_file = self._folder / ADMIN_FILE
         self._say(f"\nThe hub and its agents stay up at [bold]{escape(self._url)}[/] until Ctrl-C.")
         self._say(f"The admin token and all logs are in {escape(shown(self._folder))}.\n")
@@ -243,14 +230,8 @@ class _Demo:
         started = time.monotonic()
         while True:
             self._children.check()
-            for task in reversed((await self._moment(http, started)).completions):
+            for task in reversed((await self._moment(hub, started)).completions):
                 if task["id"] not in seen:
                     seen.add(task["id"])
                     self._say(escape(completion_line(task)))
             await asyncio.sleep(1.0)
-
-
-def _body(response: httpx.Response, what: str) -> Any:
-    if response.is_error:
-        raise StartupError(f"the demo could not {what}: the hub answered {response.status_code} {response.text[:300]}")
-    return response.json()

@@ -95,7 +95,7 @@ async def test_a_revoked_token_ends_the_sockets_of_its_agent_at_once_on_every_ga
     revoked = [await scenario.agent(gateway=number) for number in range(2)]
     others = [await scenario.agent(gateway=number) for number in range(2)]
     for agent in revoked:
-        await scenario.operator.revoke(agent.id)
+        await scenario.operator.revoke_tokens(agent.id)
     await eventually(lambda: all(agent.ended for agent in revoked), timeout=5)
     assert [agent.closes for agent in revoked] == [[4501], [4501]]
     back = await scenario.make_agent(revoked[0].id)
@@ -112,7 +112,7 @@ async def test_a_task_of_a_revoked_agent_goes_to_another(scenario: Scenario) -> 
     task_id = await scenario.submit()
     await revoked.wait_for("task_ack", status="accepted", task_id=task_id)
     other = await scenario.agent()
-    await scenario.operator.revoke(revoked.id)
+    await scenario.operator.revoke_tokens(revoked.id)
     task = await scenario.completed(task_id)
     assert task["assigned_to"] == other.id
 

@@ -75,7 +75,7 @@ class Scenario:
     async def token(self, agent_id: str) -> str:
         """The token of an agent; registers it the first time."""
         if agent_id not in self._tokens:
-            self._tokens[agent_id] = await self.operator.register(agent_id)
+            self._tokens[agent_id] = (await self.operator.register(agent_id))["token"]
         return self._tokens[agent_id]
 
     async def make_agent(

@@ -95,6 +95,7 @@ class AsyncClient:
         """
         return agent_events(self._url, agent_id, self._token or "", presence=presence, fields=identify)
 
+    ready = Asked(calls.ready)
     submit = Asked(calls.submit)
     submit_many = Asked(calls.submit_many)
     task = Asked(calls.task)

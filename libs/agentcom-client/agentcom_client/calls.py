@@ -213,6 +213,14 @@ def channel_history(channel: str, *, since: int | None = None, limit: int | None
     return Call(method="GET", path=path, query=query, read=lambda got: list(got["messages"]), repeatable=True)
 
 
+# -- the hub ----------------------------------------------------------------------------------------------------------
+
+
+def ready() -> Call[None]:
+    """Whether the hub can do its work now: raises HubError if not."""
+    return Call(method="GET", path="/health/ready", read=lambda _: None)
+
+
 # -- administration ----------------------------------------------------------------------------------------------------
 
 

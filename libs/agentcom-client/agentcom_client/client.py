@@ -85,6 +85,7 @@ class Client:
                 return task
             time.sleep(patience.pause(task))
 
+    ready = Asked(calls.ready)
     submit = Asked(calls.submit)
     submit_many = Asked(calls.submit_many)
     task = Asked(calls.task)
