@@ -140,7 +140,7 @@ def send_message(
     if channel is None:
         print(_ask(url, lambda hub: hub.send(payload, to=to)))
     else:
-        print(_ask(url, lambda hub: hub.publish(channel, payload)))
+        print(_ask(url, lambda hub: hub.publish(channel, payload))["id"])
 
 
 @messages.command("list")
@@ -200,7 +200,7 @@ def _ask(url: str, what: Callable[[Client], T]) -> T:
     try:
         with Client(url, token=_token()) as hub:
             return what(hub)
-    except (HubError, HubUnreachable, WaitTimeout) as error:
+    except (HubError, HubUnreachable, WaitTimeout, ValueError) as error:
         sys.stderr.write(f"agentcom: {error}\n")
         raise typer.Exit(1) from None
 

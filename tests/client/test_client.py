@@ -105,11 +105,12 @@ async def test_messages_and_channels_reach_an_agent(hub: WholeHub, client: Async
         assert await client.create_channel("news", description="All there is") == "news"
         await agent.subscribe("news")
         sent = await client.send({"text": "hi"}, to="w1", kind="note")
-        assert await client.publish("news", {"n": 1}) == 1
+        posted = await client.publish("news", {"n": 1})
         await asyncio.wait_for(listening, 20)
         told = {frame["type"]: frame for frame in frames}
         assert (told["message"]["id"], told["message"]["payload"]) == (sent, {"text": "hi"})
-        assert told["channel_message"]["payload"] == {"n": 1}
+        assert (told["channel_message"]["id"], told["channel_message"]["payload"]) == (posted["id"], {"n": 1})
+        assert posted["seq"] == 1
         assert [post["seq"] for post in await agent.channel_history("news")] == [1]
         assert sent in [message["id"] for message in await client.messages(newest_first=True)]
         assert [channel["name"] for channel in await agent.channels()] == ["news"]
@@ -179,6 +180,8 @@ async def test_what_is_not_repeatable_is_done_once() -> None:
     [
         (httpx.Response(200, json={"hello": 1}), HubUnreachable),
         (httpx.Response(200, text="<html>"), HubUnreachable),
+        (httpx.Response(200, json=["task_id"]), HubUnreachable),
+        (httpx.Response(301, headers={"location": "https://hub/"}), HubUnreachable),
         (httpx.Response(502, text="<html>"), HubError),
     ],
 )
@@ -189,3 +192,38 @@ async def test_an_answer_of_something_else_is_said(response: httpx.Response, sai
         await client.submit("x")
     if isinstance(caught.value, HubError):
         assert caught.value.code == "http_502"
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("foo", None),
+        ("ftp://hub", None),
+        ("http://", None),
+        ("http://hub:99999", None),
+        ("http://hub?x=1", None),
+        ("http://hub", "se\ncret"),
+        ("http://hub", "secret "),
+        ("http://hub", "sécret"),
+    ],
+)
+def test_what_is_no_address_or_no_token_is_refused_before_it_is_sent(url: str, token: str | None) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match=r"address|token") as caught:
+            kind(url, token=token)
+        assert "cret" not in str(caught.value)
+
+
+async def test_a_registration_is_repeated_with_the_same_token() -> None:
+    seen: list[bytes] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        seen.append(request.content)
+        if len(seen) == 1:
+            raise httpx.ReadError("gone")
+        return httpx.Response(201, json={"agent_id": "w1", "token": "t"})
+
+    client = AsyncClient("http://hub")
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(serve), base_url="http://hub")
+    assert (await client.register("w1"))["token"] == "t"
+    assert seen[0] == seen[1]

@@ -13,7 +13,7 @@ import httpx
 from agentcom_client import calls
 from agentcom_client.calls import Call
 from agentcom_client.events import agent_events
-from agentcom_client.trial import Patience, Trial
+from agentcom_client.trial import Patience, Trial, connection
 from agentcom_client.types import Frame, Task
 
 P = ParamSpec("P")
@@ -48,11 +48,13 @@ class AsyncClient:
     """A hub, as the holder of a token. Use it as an asynchronous context manager."""
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, trust_env: bool = True) -> None:
-        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used."""
+        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used.
+
+        Raises ValueError if that is no address, or no token.
+        """
         self._url = url.rstrip("/")
         self._token = token
-        headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=timeout, trust_env=trust_env)
+        self._http = httpx.AsyncClient(**connection(url, token=token, timeout=timeout, trust_env=trust_env))
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -18,6 +18,7 @@ from agentcom_client.types import (
     DeliveredMessage,
     Message,
     Post,
+    Published,
     Registration,
     Submission,
     Task,
@@ -111,10 +112,13 @@ def retry(task_id: str) -> Call[None]:
 # -- agents ------------------------------------------------------------------------------------------------------------
 
 
-def register(agent_id: str, *, enrolment_key: str | None = None) -> Call[Registration]:
-    """Registers an agent id; the answer has its token, which is not shown again."""
-    body = _given(agent_id=agent_id, enrolment_key=enrolment_key)
-    return Call(method="POST", path="/api/onboard/register", body=body, read=_whole)
+def register(agent_id: str, *, enrolment_key: str | None = None, token: str | None = None) -> Call[Registration]:
+    """Registers an agent id; the answer has its token, which is not shown again.
+
+    ``token``: the one to be given out, 64 hexadecimal digits; whoever keeps it may register again if no answer comes.
+    """
+    body = _given(agent_id=agent_id, enrolment_key=enrolment_key, token=token or secrets.token_hex(32))
+    return Call(method="POST", path="/api/onboard/register", body=body, read=_whole, repeatable=True)
 
 
 def agents() -> Call[list[Agent]]:
@@ -199,11 +203,11 @@ def unsubscribe(channel: str) -> Call[None]:
 
 def publish(
     channel: str, payload: Mapping[str, Any], *, kind: str | None = None, reply_to: str | None = None
-) -> Call[int]:
-    """Publishes on a channel; returns the post's number."""
+) -> Call[Published]:
+    """Publishes on a channel."""
     body = {"message_id": f"c-{_key()}", "payload": dict(payload), **_given(type=kind, reply_to=reply_to)}
     path = f"/api/channels/{_segment(channel)}/publish"
-    return Call(method="POST", path=path, body=body, read=lambda got: int(got["seq"]), repeatable=True)
+    return Call(method="POST", path=path, body=body, read=_whole, repeatable=True)
 
 
 def channel_history(channel: str, *, since: int | None = None, limit: int | None = None) -> Call[list[Post]]:

@@ -12,7 +12,7 @@ import httpx
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
-from agentcom_client.trial import Patience, Trial
+from agentcom_client.trial import Patience, Trial, connection
 from agentcom_client.types import Task
 
 P = ParamSpec("P")
@@ -45,11 +45,13 @@ class Client:
     """A hub, as the holder of a token. Use it as a context manager."""
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, trust_env: bool = True) -> None:
-        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used."""
+        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used.
+
+        Raises ValueError if that is no address, or no token.
+        """
         self._url = url.rstrip("/")
         self._token = token
-        headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout, trust_env=trust_env)
+        self._http = httpx.Client(**connection(url, token=token, timeout=timeout, trust_env=trust_env))
 
     def __enter__(self) -> Client:
         return self

@@ -22,6 +22,21 @@ POLL_FIRST_S: Final = 0.1
 POLL_LAST_S: Final = 2.0
 
 
+def connection(url: str, *, token: str | None, timeout: float, trust_env: bool) -> dict[str, Any]:
+    """How httpx reaches the hub. Raises ValueError for what is no address, or no token; it never tells the token."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url} is no address of a hub: {error}") from error
+    has_host = address.scheme in {"http", "https"} and address.host and (address.port is None or address.port < 65_536)
+    if not has_host or address.query or address.fragment:
+        raise ValueError(f"{url} is no address of a hub; it should be like http://127.0.0.1:4000")
+    if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise ValueError("The token has characters that no token has: perhaps it was not copied as it is.")
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    return {"base_url": address, "headers": headers, "timeout": timeout, "trust_env": trust_env}
+
+
 class Trial(Generic[T]):
     """One request with its repetitions. ``pause`` is how many seconds to wait before the next."""
 
@@ -63,14 +78,17 @@ class Trial(Generic[T]):
             code = details.pop("error", f"http_{response.status_code}")
             raise HubError(response.status_code, str(code), str(details.pop("message", "")), details)
         try:
-            return self._call.read(body)
-        except (KeyError, TypeError) as error:
-            raise HubUnreachable("The answer is not one that a hub gives; is the address right?") from error
+            if response.is_success and isinstance(body, dict):
+                return self._call.read(body)
+        except (KeyError, TypeError, ValueError):
+            pass
+        where = f" It leads to {response.headers['location']}." if response.has_redirect_location else ""
+        raise HubUnreachable(f"What answers at {self._url} is no hub.{where}")
 
     def _wait(self, *, at_least: float = 0.0) -> None:
         self._left -= 1
         self.pause = max(self._next_pause, at_least)
-        self._next_pause = self.pause * 2
+        self._next_pause *= 2
 
 
 class Patience:

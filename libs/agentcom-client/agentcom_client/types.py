@@ -121,6 +121,14 @@ class Post(TypedDict):
     stored_at: int
 
 
+class Published(TypedDict):
+    """``seq`` is the post's number in its channel."""
+
+    id: str
+    seq: int
+    repeated: bool
+
+
 class TokenEntry(TypedDict):
     agent_id: str
     token_prefix: str
