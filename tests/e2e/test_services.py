@@ -33,6 +33,22 @@ async def test_every_service_ends_with_0_within_seconds_of_sigterm(tmp_path: Pat
         await eventually(lambda: all(agent.identified for agent in agents), timeout=30)
 
 
+async def test_what_one_api_is_told_holds_in_every_process(tmp_path: Path) -> None:
+    async with hub_of_its_own(tmp_path, api=2, settings={"rate_light": 6}) as scenario:
+        hub, operator = scenario.hub, scenario.operator
+        first, second = (process.url for process in hub.of("api"))
+        assert (await operator.request("PUT", f"{first}/api/admin/log-level", {"level": "debug"})).status_code == 200
+        await eventually(lambda: all(process.logged("log_level_changed") for process in hub.processes))
+
+        statuses = [
+            (await operator.request("GET", f"{url}/api/tasks")).status_code for url in (first, second) for _ in range(6)
+        ]
+        assert statuses[:6] == [200] * 6
+        assert 429 in statuses[6:]
+        assert (await operator.request("POST", f"{second}/api/admin/reset")).status_code == 200
+        assert (await operator.request("GET", f"{first}/api/tasks")).status_code == 200
+
+
 async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> None:
     async with hub_of_its_own(tmp_path) as scenario:
         hub, operator = scenario.hub, scenario.operator
