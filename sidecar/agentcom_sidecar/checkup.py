@@ -15,6 +15,7 @@ from agentcom_sidecar.files import read_tail
 from agentcom_sidecar.hub_address import parse_hub
 from agentcom_sidecar.hub_api import HubApi
 from agentcom_sidecar.installation import Installation
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.preflight import OLDEST_PYTHON, openclaw_problems
 from agentcom_sidecar.onboarding.progress import Step, load_progress
 from agentcom_sidecar.onboarding.registration import check_token
@@ -92,7 +93,7 @@ def _setup(place: Installation) -> Iterator[Finding]:
         return
     missing = [step for step in Step if step not in progress.steps_completed]
     if missing:
-        resume = f"agentcom-sidecar add-agent --resume --name {place.name}"
+        resume = f"{program()} add-agent --resume --name {place.name}"
         yield Finding("setup", Level.PROBLEM, f"Not finished: {', '.join(missing)} missing.", f"Finish it: {resume}")
     else:
         yield Finding("setup", Level.OK, "All steps were done.")
@@ -150,7 +151,7 @@ def _hub(place: Installation, config: SidecarConfig) -> Iterator[Finding]:
             "connection",
             Level.PROBLEM,
             f"The hub does not see {place.name}.",
-            f"See why: agentcom-sidecar logs --agent {place.name}",
+            f"See why: {program()} logs --agent {place.name}",
         )
     else:
         yield Finding("connection", Level.OK, f"The hub sees {place.name}: {seen.get('fsm_state')}.")
@@ -194,7 +195,7 @@ def _process(place: Installation, manager: ProcessManager) -> Iterator[Finding]:
     text = f"{service.name} is {state.status} under {manager.kind}{code}.{f' It said: {said}' if said else ''}"
     if pid is not None:
         text += f" Another sidecar runs as process {pid}."
-    advice = f"Start it anew: agentcom-sidecar add-agent --resume --name {place.name}"
+    advice = f"Start it anew: {program()} add-agent --resume --name {place.name}"
     yield Finding("process", Level.PROBLEM, text, advice)
 
 

@@ -10,6 +10,7 @@ from agentcom_sidecar.agent_names import name_problem
 from agentcom_sidecar.config import ConfigError, SidecarConfig, load_config
 from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.files import make_private_dir
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.process import LockedError, is_locked, take_lock
 
 HOME_VARIABLE = "AGENTCOM_HOME"
@@ -72,7 +73,7 @@ class Installation:
                 str(error),
                 code="invalid_config",
                 exit_code=ExitCode.CONFIG,
-                advice=(f"Finish the setup: agentcom-sidecar add-agent --resume --name {self.name}",),
+                advice=(f"Finish the setup: {program()} add-agent --resume --name {self.name}",),
             ) from None
 
 
@@ -113,7 +114,7 @@ def existing(name: str | None) -> Installation:
         raise Failure(
             f"There is no agent in {home()}.",
             code="not_installed",
-            advice=("Add one: agentcom-sidecar add-agent --hub URL",),
+            advice=(f"Add one: {program()} add-agent --hub URL",),
         )
     names = ", ".join(place.name for place in places)
     raise Failure(

@@ -23,6 +23,7 @@ from agentcom_sidecar.failure import Failure
 from agentcom_sidecar.files import to_json, write_atomic
 from agentcom_sidecar.hub_address import parse_hub
 from agentcom_sidecar.installation import Installation, existing, installations, locked, running_pid
+from agentcom_sidecar.invocation import SCRIPT, program
 from agentcom_sidecar.journal import Journal, Task
 from agentcom_sidecar.onboarding.display import StepDisplay
 from agentcom_sidecar.onboarding.progress import Options, Progress, ProgressFile, Step, WakeMode, load_progress
@@ -61,6 +62,48 @@ def test_a_taken_ship_is_not_drawn() -> None:
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "A", "a_b", "-a", "a\n", "ä", "x" * 64, "hub", "whitelist"])
 def test_a_name_that_could_mean_something_else_is_refused(name: str) -> None:
     assert name_problem(name) is not None
+
+
+# -- advice ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation in a virtual environment whose path needs quotes, and an empty PATH."""
+    folder = tmp_path / "my tools" / "bin"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    return _script(folder / SCRIPT)
+
+
+def _script(path: Path) -> Path:
+    path.write_text("#!/bin/sh\necho it is me\n")
+    path.chmod(0o755)
+    return path
+
+
+def _pasted(command: str) -> str:
+    return subprocess.run(command, shell=True, capture_output=True, text=True, executable="/bin/sh").stdout
+
+
+def test_advice_names_the_program_as_the_shell_finds_it(own_script: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin" / SCRIPT).symlink_to(own_script)  # As pipx and uv do.
+    assert program() == SCRIPT
+
+
+def test_advice_names_the_script_that_is_not_on_the_path(own_script: Path, tmp_path: Path) -> None:
+    assert _pasted(program()) == "it is me\n"
+    _script(tmp_path / "bin" / SCRIPT).write_text("#!/bin/sh\necho another installation\n")
+    assert _pasted(program()) == "it is me\n"
+
+
+def test_advice_names_the_module_where_there_is_no_script(own_script: Path) -> None:
+    own_script.unlink()
+    own_script.with_name("python").write_text('#!/bin/sh\necho "$@"\n')
+    own_script.with_name("python").chmod(0o755)
+    assert _pasted(program()) == "-m agentcom_sidecar\n"
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from agentcom_sidecar.commands.options import (
 )
 from agentcom_sidecar.commands.output import console, reporting, say, say_json
 from agentcom_sidecar.failure import Failure
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.begin import Mode, Ready, Request, onboard
 from agentcom_sidecar.onboarding.display import StepDisplay
 from agentcom_sidecar.onboarding.progress import WakeMode
@@ -208,9 +209,9 @@ def _summary(ready: Ready) -> str:
     lines += [
         f"  Process    {how}",
         "",
-        f'  A task:    agentcom-sidecar submit --agent {place.name} --target {place.name} --wait "..."',
-        f"  How it is: agentcom-sidecar status --agent {place.name}",
-        f"  Its log:   agentcom-sidecar logs --agent {place.name}",
+        f'  A task:    {program()} submit --agent {place.name} --target {place.name} --wait "..."',
+        f"  How it is: {program()} status --agent {place.name}",
+        f"  Its log:   {program()} logs --agent {place.name}",
     ]
     if report.notes:
         lines += ["", *(f"  Note: {note}" for note in report.notes)]

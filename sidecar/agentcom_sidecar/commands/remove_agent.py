@@ -15,6 +15,7 @@ from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.hub_address import HubAddress, parse_hub
 from agentcom_sidecar.hub_api import HubApi, HubRefused
 from agentcom_sidecar.installation import Installation, existing, locked
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.progress import Progress, load_progress
 from agentcom_sidecar.process_manager import Service
 from agentcom_sidecar.unfinished_work import unfinished_work
@@ -38,7 +39,7 @@ def remove_agent(
     """
     with reporting(as_json=as_json):
         if (name is None) == (name_option is None):
-            raise usage("Name the agent: agentcom-sidecar remove-agent NAME")
+            raise usage(f"Name the agent: {program()} remove-agent NAME")
         place = existing(name or name_option)
         with locked(place):
             notes = _remove(place, hub=hub, admin_token=admin_token_source(admin_token_file).read(), force=force)

@@ -16,6 +16,7 @@ from agentcom_sidecar.files import read_object
 from agentcom_sidecar.hub_address import parse_hub
 from agentcom_sidecar.hub_api import HubApi
 from agentcom_sidecar.installation import Installation, installation, installations, locked
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.display import Display
 from agentcom_sidecar.onboarding.flow import Report, Setup
 from agentcom_sidecar.onboarding.preflight import Findings, look_around
@@ -252,7 +253,7 @@ def _nothing_to_resume(name: str | None) -> Failure:
     return Failure(
         f"There is {whose} to resume.",
         code="nothing_to_resume",
-        advice=("Begin one: agentcom-sidecar add-agent --hub URL",),
+        advice=(f"Begin one: {program()} add-agent --hub URL",),
     )
 
 

@@ -12,6 +12,7 @@ from agentcom_sidecar.failure import Failure
 from agentcom_sidecar.files import read_tail
 from agentcom_sidecar.hub_api import HubApi
 from agentcom_sidecar.installation import Installation
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding import registration, repository, smoke_test
 from agentcom_sidecar.onboarding.display import Display
 from agentcom_sidecar.onboarding.progress import ProgressFile, Step, WakeMode
@@ -82,7 +83,7 @@ class Setup:
 
     def _step(self, step: Step, title: str, action: Action) -> None:
         """One step; whatever stops it, the operator is told how to go on."""
-        resume = f"agentcom-sidecar add-agent --resume --name {self._place.name}"
+        resume = f"{program()} add-agent --resume --name {self._place.name}"
         try:
             with self._display.step(step, title) as line:
                 line.outcome = action(line.tell)
@@ -240,7 +241,7 @@ class Setup:
         return Failure(
             f"The sidecar does not run any more ({how}){f': {said}' if said else '.'}",
             code="sidecar_ended",
-            advice=(f"Find out why: agentcom-sidecar doctor --agent {self._place.name}",),
+            advice=(f"Find out why: {program()} doctor --agent {self._place.name}",),
         )
 
     def _token(self) -> str:

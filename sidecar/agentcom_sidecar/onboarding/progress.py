@@ -9,6 +9,7 @@ from pydantic.types import SecretStr
 from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.files import read_object, to_json, write_atomic
 from agentcom_sidecar.installation import Installation
+from agentcom_sidecar.invocation import program
 
 
 class Step(StrEnum):
@@ -111,5 +112,5 @@ def load_progress(place: Installation) -> Progress | None:
             f"The progress file {place.progress_path} cannot be used: {reason}.",
             code="invalid_progress",
             exit_code=ExitCode.CONFIG,
-            advice=(f"Remove it and use: agentcom-sidecar add-agent --rejoin --name {place.name}",),
+            advice=(f"Remove it and use: {program()} add-agent --rejoin --name {place.name}",),
         ) from None

@@ -7,11 +7,10 @@ from pydantic import SecretStr
 from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.hub_address import HubAddress
 from agentcom_sidecar.hub_api import HubApi, HubRefused, HubUnreachable
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.progress import ProgressFile, Step
 
 TAKEN = 409
-REJOIN = "agentcom-sidecar add-agent --rejoin --name {name} --token-file FILE"
-RESUME = "agentcom-sidecar add-agent --resume --name {name} --admin-token-file FILE"
 
 
 class NameTakenError(Failure):
@@ -22,7 +21,7 @@ class NameTakenError(Failure):
             f"The hub already has an agent called {name}.",
             code="name_taken",
             advice=(
-                f"If it is yours and you have its token: {REJOIN.format(name=name)}",
+                f"If it is yours and you have its token: {_rejoin(name)}",
                 "Choose another name with --name.",
                 f"Or have an admin revoke it: DELETE /admin/tokens/{name}",
             ),
@@ -94,8 +93,8 @@ def _register_lost(progress: ProgressFile, hub: HubAddress, *, admin: HubApi | N
             "is probably this one, but its token is lost: the hub tells it only once.",
             code="registration_lost",
             advice=(
-                f"If you have an admin's token, a new one is made: {RESUME.format(name=name)}",
-                f"If an admin made you one (POST /admin/tokens): {REJOIN.format(name=name)}",
+                f"If you have an admin's token, a new one is made: {_resume(name)}",
+                f"If an admin made you one (POST /admin/tokens): {_rejoin(name)}",
                 "Otherwise remove the folder of this agent and start again with another --name.",
             ),
         )
@@ -111,3 +110,11 @@ def _explained(error: HubRefused) -> Failure:
     else:
         return error
     return Failure(str(error), code=error.code, exit_code=ExitCode.NO_PERMISSION, advice=(advice,))
+
+
+def _rejoin(name: str) -> str:
+    return f"{program()} add-agent --rejoin --name {name} --token-file FILE"
+
+
+def _resume(name: str) -> str:
+    return f"{program()} add-agent --resume --name {name} --admin-token-file FILE"

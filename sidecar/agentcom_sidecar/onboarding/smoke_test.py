@@ -8,6 +8,7 @@ from typing import Any
 
 from agentcom_sidecar.failure import Failure
 from agentcom_sidecar.hub_api import HubApi, HubRefused, HubUnreachable
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.progress import ProgressFile
 
 POLL_SECONDS = 0.5
@@ -129,7 +130,7 @@ def _failed(sentence: str, name: str) -> Failure:
         sentence,
         code="verification_failed",
         advice=(
-            f"The agent is installed and registered. See what it did: agentcom-sidecar logs --agent {name}",
-            f"Try again: agentcom-sidecar add-agent --resume --name {name}",
+            f"The agent is installed and registered. See what it did: {program()} logs --agent {name}",
+            f"Try again: {program()} add-agent --resume --name {name}",
         ),
     )

@@ -4,6 +4,7 @@ import shlex
 
 from agentcom_sidecar.config import ConfigError, load_config
 from agentcom_sidecar.installation import running_pid
+from agentcom_sidecar.invocation import program
 from agentcom_sidecar.process_manager.interface import Kind, ProcessManagerError, ProcessState, Service, Status
 
 
@@ -43,4 +44,4 @@ def service_pid(service: Service) -> int | None:
 
 def run_command(service: Service) -> str:
     """The command as it can be pasted into a shell."""
-    return shlex.join(("agentcom-sidecar", "run", "--config", str(service.place.config_path)))
+    return f"{program()} run --config {shlex.quote(str(service.place.config_path))}"
