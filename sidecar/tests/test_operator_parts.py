@@ -16,7 +16,8 @@ from rich.console import Console
 
 from agentcom_sidecar.agent_names import PREFIX, SHIPS, draw_name, name_problem
 from agentcom_sidecar.child import NOT_FOUND, TIMED_OUT, run_program
-from agentcom_sidecar.commands.logs import readable
+from agentcom_sidecar.commands.logs import log_lines, readable
+from agentcom_sidecar.commands.status import AgentStatus, table
 from agentcom_sidecar.commands.task_watch import changes
 from agentcom_sidecar.config import load_config
 from agentcom_sidecar.failure import Failure
@@ -388,3 +389,40 @@ def test_log_lines_for_people() -> None:
     line = {"time": "T", "severity": "info", "message": "identified", "pid": 1, "text": "two words", "n": [1]}
     assert readable(json.dumps(line)) == 'T info     identified text="two words" n=[1]'
     assert readable("Traceback") == "Traceback"
+
+
+def test_a_log_is_followed_without_a_gap_through_a_rotation(tmp_path: Path) -> None:
+    log = tmp_path / "sidecar.log"
+    log.write_text("one\ntwo\nthree\n")
+    lines = log_lines(log, lines=2, follow=True)
+    assert next(lines) == "two"
+    with log.open("a") as file:
+        file.write("four\n")
+    assert [next(lines), next(lines)] == ["three", "four"]
+    with log.open("a") as file:
+        file.write("five\n")
+    log.rename(tmp_path / "sidecar.log.1")
+    log.write_text("six\nsev")
+    assert [next(lines), next(lines)] == ["five", "six"]
+    with log.open("a") as file:
+        file.write("en\n")
+    assert next(lines) == "seven"
+
+
+def test_the_last_lines_of_a_log_are_whole(tmp_path: Path) -> None:
+    log = tmp_path / "sidecar.log"
+    log.write_text("".join(f"{number} {'x' * 3000}\n" for number in range(9)))
+    assert [line.split()[0] for line in log_lines(log, lines=2, follow=False)] == ["8"]
+    assert list(log_lines(log, lines=0, follow=False)) == []
+    assert list(log_lines(tmp_path / "none", lines=2, follow=False)) == []
+
+
+def test_names_and_ids_in_a_table_are_never_broken() -> None:
+    name, task = "gcu-" + "x" * 59, "task-0123456789abcdef"
+    working = AgentStatus(
+        agent_id=name, process_manager="systemd", process="running", pid=7, connected=True, state="working", task=task
+    )
+    lines = table([working, AgentStatus(agent_id="w1")])
+    assert lines[1] == f"{name}  running (systemd)  7    working  {task}  0"
+    assert lines[2].split() == ["w1", "-", "-", "?", "-", "0"]
+    assert lines[0].index("TASK") == lines[1].index(task)

@@ -5,14 +5,13 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
 from agentcom_sidecar.commands.options import AgentOption
 from agentcom_sidecar.commands.output import reporting
 from agentcom_sidecar.failure import Failure
-from agentcom_sidecar.files import read_tail
 from agentcom_sidecar.installation import existing
 
 POLL_SECONDS = 0.3
@@ -28,7 +27,7 @@ def logs(
     as_json: Annotated[bool, typer.Option("--json", help="The lines as they are: one JSON object each.")] = False,
 ) -> None:
     """Show the log of an agent's sidecar."""
-    with reporting(as_json=False):
+    with reporting(as_json=as_json):
         place = existing(agent)
         config, _ = place.load()
         if config.log_file is None:
@@ -39,13 +38,8 @@ def logs(
                 code="no_log",
                 advice=(f"If it does not start, see {place.logs / 'process.err'}.",),
             )
-        text, cut = read_tail(config.log_file, lines * BYTES_A_LINE)
-        found = text.splitlines()[1 if cut else 0 :]
-        for line in found[-lines:] if lines else []:
+        for line in log_lines(config.log_file, lines=lines, follow=follow):
             typer.echo(line if as_json else readable(line))
-        if follow:
-            for line in _new_lines(config.log_file):
-                typer.echo(line if as_json else readable(line))
 
 
 def readable(line: str) -> str:
@@ -64,21 +58,35 @@ def _value(value: object) -> str:
     return text if text and " " not in text and text.isprintable() else json.dumps(text, ensure_ascii=False)
 
 
-def _new_lines(path: Path) -> Iterator[str]:
-    """Whole lines as they are appended; the file may rotate away, or not be there yet."""
+def log_lines(path: Path, *, lines: int, follow: bool) -> Iterator[str]:
+    """The last lines of a log, then with ``follow`` each new one; a log that is rotated away is read to its end."""
     file = path.open("rb") if path.exists() else None
-    if file is not None:
-        file.seek(0, os.SEEK_END)
     rest = b""
-    while True:
-        data = file.read() if file is not None else b""
+    if file is not None:
+        start = max(0, file.seek(0, os.SEEK_END) - lines * BYTES_A_LINE)
+        file.seek(start)
+        *whole, rest = file.read().split(b"\n")
+        yield from map(_text, whole[1 if start else 0 :][-lines:] if lines else [])
+    while follow:
+        rotated = _is_another(path, file)
+        data = b"" if file is None else file.read()
         *whole, rest = (rest + data).split(b"\n")
-        yield from (line.decode("utf-8", "replace") for line in whole)
-        if data:
-            continue
-        if path.exists() and (file is None or path.stat().st_ino != os.fstat(file.fileno()).st_ino):
+        yield from map(_text, whole)
+        if rotated:
             if file is not None:
                 file.close()
             file, rest = path.open("rb"), b""
-            continue
-        time.sleep(POLL_SECONDS)
+        elif not data:
+            time.sleep(POLL_SECONDS)
+
+
+def _is_another(path: Path, file: BinaryIO | None) -> bool:
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return file is None or not os.path.samestat(now, os.fstat(file.fileno()))
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")

@@ -4,11 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from agentcom_sidecar.commands.managed import manager_for
 from agentcom_sidecar.commands.options import AgentOption, JsonOption
-from agentcom_sidecar.commands.output import console, reporting, say, say_json
+from agentcom_sidecar.commands.output import reporting, say, say_json
 from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.hub_address import parse_hub
 from agentcom_sidecar.hub_api import HubApi
@@ -46,7 +45,7 @@ def status(agent: AgentOption = None, as_json: JsonOption = False) -> None:
         elif not found:
             say(f"There is no agent in {home()}.")
         else:
-            console().print(_table(found))
+            typer.echo("\n".join(table(found)))
             for each in found:
                 for problem in each.problems:
                     say(f"{each.agent_id}: {problem}")
@@ -98,12 +97,13 @@ def look_at(place: Installation) -> AgentStatus:
     )
 
 
-def _table(found: list[AgentStatus]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("AGENT", "PROCESS", "PID", "HUB", "TASK", "UNSENT"):
-        table.add_column(title, overflow="fold")
+def table(found: list[AgentStatus]) -> list[str]:
+    """A line for each. It may be wider than the terminal: a name or an id that is cut in two cannot be copied."""
+    rows = [("AGENT", "PROCESS", "PID", "HUB", "TASK", "UNSENT")]
     for each in found:
         process = "-" if each.process is None else f"{each.process} ({each.process_manager})"
         hub = {None: "?", True: each.state or "connected", False: "not connected"}[each.connected]
-        table.add_row(each.agent_id, process, str(each.pid or "-"), hub, each.task or "-", str(each.unsent_reports))
-    return table
+        row = (each.agent_id, process, str(each.pid or "-"), hub, each.task or "-", str(each.unsent_reports))
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

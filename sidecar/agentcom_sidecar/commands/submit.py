@@ -45,7 +45,7 @@ class Priority(StrEnum):
 
 def submit(
     text: Annotated[
-        str | None, typer.Argument(metavar="[DESCRIPTION]", help="What is to be done; - reads it from stdin.")
+        str | None, typer.Argument(metavar="DESCRIPTION", help="What is to be done; - reads it from stdin.")
     ] = None,
     description: Annotated[str | None, typer.Option("--description", "-d", help="The same, as an option.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="The same, from a file.")] = None,
