@@ -17,7 +17,7 @@ from agentcom_sidecar.hub_api import HubApi, HubRefused
 from agentcom_sidecar.installation import Installation, existing, locked
 from agentcom_sidecar.invocation import program
 from agentcom_sidecar.onboarding.progress import Progress, load_progress
-from agentcom_sidecar.process_manager import Service
+from agentcom_sidecar.process_manager import Kind, ProcessManager, Service, service_pid
 from agentcom_sidecar.unfinished_work import unfinished_work
 
 _MAY_BE_KNOWN = "The hub may know {name}, but there is no token to revoke it with: an admin can."
@@ -54,10 +54,12 @@ def remove_agent(
 def _remove(place: Installation, *, hub: str | None, admin_token: str | None, force: bool) -> list[str]:
     config = _config(place)
     progress = load_progress(place)
+    manager = manager_for(place)
+    _refuse_running(place, manager)
     if not force:
         _refuse_loss(place, config)
     notes = _revoke(place, config, progress, hub=hub, admin_token=admin_token)
-    manager_for(place).remove(Service(place))
+    manager.remove(Service(place))
     say(f"[2/3] The sidecar of {place.name} is stopped.")
     _delete(place)
     say(f"[3/3] {place.folder} is deleted.")
@@ -70,6 +72,17 @@ def _config(place: Installation) -> SidecarConfig | None:
         return None
     config, _ = place.load()
     return config
+
+
+def _refuse_running(place: Installation, manager: ProcessManager) -> None:
+    """A sidecar that no process manager keeps is stopped by whoever runs it, before its token is revoked."""
+    pid = service_pid(Service(place)) if manager.kind is Kind.NONE else None
+    if pid is not None:
+        raise Failure(
+            f"The sidecar of {place.name} runs as process {pid}; nothing was changed.",
+            code="still_running",
+            advice=("Nothing but you keeps it running: stop it first.",),
+        )
 
 
 def _refuse_loss(place: Installation, config: SidecarConfig | None) -> None:
