@@ -237,8 +237,8 @@ def _reports(config: SidecarConfig) -> Iterator[Finding]:
     refused = config.data_dir / "outbox" / "refused"
     kept = len(list(refused.glob("*.json")))
     if waiting:
-        yield Finding("reports", Level.WARNING, f"{waiting} reports wait for the hub.", "They go out when it is there.")
+        yield Finding("reports", Level.WARNING, f"Not delivered yet: {waiting}.", "They go out when the hub is there.")
     if kept:
-        yield Finding("reports", Level.WARNING, f"The hub has refused {kept} reports.", f"They are kept in {refused}.")
+        yield Finding("reports", Level.WARNING, f"Refused by the hub: {kept}.", f"They are kept in {refused}.")
     if not waiting and not kept:
         yield Finding("reports", Level.OK, "All were delivered.")
