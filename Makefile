@@ -43,7 +43,7 @@ $(STAMP): requirements.lock $(PROJECTS:%=%/pyproject.toml)
 	  $(foreach project,$(PROJECTS),--editable $(project))
 	@touch $(STAMP)
 
-demo: setup ## run a hub with two example agents and watch tasks go through (PORT=4000)
+demo: setup ## run a hub with three example agents and watch tasks go through (PORT=4000)
 	@$(if $(PORT),PORT=$(PORT)) $(BIN)/agentcom demo $(ARGS)
 
 run: setup ## run the whole hub on one port, with its own Redis under ./.data (PORT=4000)

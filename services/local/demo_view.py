@@ -1,4 +1,4 @@
-"""The demo on a terminal, or line by line where there is none."""
+"""The demo on a terminal, or line by line where there is none that can be redrawn."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class View:
     def __init__(self, console: Console, *, title: str) -> None:
         self._console = console
         self._title = title
-        self._live = Live(console=console, refresh_per_second=8, transient=False) if console.is_terminal else None
+        redraws = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, refresh_per_second=8, transient=False) if redraws else None
         self._last_line = ""
 
     def __enter__(self) -> View:

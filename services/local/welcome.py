@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -46,9 +47,15 @@ def submit_command(url: str, token_file: Path, task: Mapping[str, object]) -> st
 def add_agent_command(url: str, *, vouched_by: str = "") -> str:
     """A shell command that registers an agent and sets its sidecar up. ``vouched_by`` is an option for the trust."""
     return (
-        f"agentcom-sidecar add-agent --hub {url} --name my-agent \\\n"
-        f"  {vouched_by}--wake-command 'my-agent --task-file ${{TASK_FILE}}'"
+        f"{_sidecar_program()} add-agent --hub {url} --name my-agent --no-repo \\\n"
+        f"  {vouched_by}--wake-command 'sh -c \"cat $AGENTCOM_TASK_FILE\"'"
     )
+
+
+def _sidecar_program() -> str:
+    """The sidecar's command as it can be typed here: the one installed beside the hub, if there is one."""
+    beside = Path(sys.executable).with_name("agentcom-sidecar")
+    return shlex.quote(shown(beside)) if beside.exists() else beside.name
 
 
 def print_welcome(console: Console, settings: Settings, *, embedded: bool) -> None:

@@ -146,6 +146,17 @@ def test_what_up_tells_can_be_pasted_and_holds_no_secret(person: Person) -> None
     answer = subprocess.run(["sh", "-c", command], cwd=person.home, capture_output=True, text=True, timeout=30)
     assert '"task_id"' in answer.stdout, answer
     assert person.token not in person.err + person.out
+    onboard = person.err.partition("Onboard an agent\n")[2].strip() + " --process-manager none"
+    done = subprocess.run(
+        ["sh", "-c", onboard],
+        cwd=person.home,
+        env={**os.environ, "HOME": str(person.home), "PATH": os.defpath},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+    )
+    assert (done.returncode, "my-agent is set up" in done.stdout) == (0, True), done
     end(process)
 
 
