@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from services.runtime.component import BaseComponent, StartupError
+from services.runtime.http_protocol import HttpProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +108,7 @@ class HttpServer(BaseComponent):
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self._app,
-            http="httptools",
+            http=HttpProtocol,
             ws="websockets-sansio",
             ws_max_size=self._ws_max_size,
             ws_per_message_deflate=False,
