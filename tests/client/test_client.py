@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -38,6 +38,13 @@ class WholeHub(GatewayHub):
         self.http.request_stop("the test is over")
         await self.serving
         await super().__aexit__(*error)
+
+
+def answered_by(serve: Callable[[httpx.Request], httpx.Response]) -> AsyncClient:
+    """A client whose requests go to a function."""
+    client = AsyncClient("http://hub")
+    client._http._transport = httpx.MockTransport(serve)
+    return client
 
 
 @pytest.fixture
@@ -154,8 +161,7 @@ async def test_a_hub_that_asks_to_wait_is_asked_again(status: int) -> None:
         seen.append(request.content)
         return answers.pop(0)
 
-    client = AsyncClient("http://hub")
-    client._http = httpx.AsyncClient(transport=httpx.MockTransport(serve), base_url="http://hub")
+    client = answered_by(serve)
     assert await client.agents() == []
     assert len(seen) == 2
 
@@ -168,8 +174,7 @@ async def test_what_is_not_repeatable_is_done_once() -> None:
         count += 1
         return httpx.Response(503, json={"error": "store_unavailable", "message": "Try again."})
 
-    client = AsyncClient("http://hub")
-    client._http = httpx.AsyncClient(transport=httpx.MockTransport(serve), base_url="http://hub")
+    client = answered_by(serve)
     with pytest.raises(HubError):
         await client.retry("t1")
     assert count == 1
@@ -186,8 +191,7 @@ async def test_what_is_not_repeatable_is_done_once() -> None:
     ],
 )
 async def test_an_answer_of_something_else_is_said(response: httpx.Response, said: type[Exception]) -> None:
-    client = AsyncClient("http://hub")
-    client._http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response), base_url="http://hub")
+    client = answered_by(lambda _: response)
     with pytest.raises(said) as caught:
         await client.submit("x")
     if isinstance(caught.value, HubError):
@@ -223,7 +227,6 @@ async def test_a_registration_is_repeated_with_the_same_token() -> None:
             raise httpx.ReadError("gone")
         return httpx.Response(201, json={"agent_id": "w1", "token": "t"})
 
-    client = AsyncClient("http://hub")
-    client._http = httpx.AsyncClient(transport=httpx.MockTransport(serve), base_url="http://hub")
+    client = answered_by(serve)
     assert (await client.register("w1"))["token"] == "t"
     assert seen[0] == seen[1]

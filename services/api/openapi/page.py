@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any, Final
 
-from services.api.schemas import MAX_INTEGER
+from agentcom.wire.fields import MAX_INTEGER
 
 Document = dict[str, Any]
 
