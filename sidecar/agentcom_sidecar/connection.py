@@ -122,7 +122,8 @@ class HubConnection:
             except ConnectionClosed as error:
                 frame = error.rcvd
                 closed = Closed(frame.code, frame.reason) if frame is not None else Closed(ABNORMAL, "")
-                self._log.warning("ws_close", code=closed.code, reason=closed.reason)
+                tell = self._log.info if error.rcvd_then_sent is False else self._log.warning  # False: we closed it.
+                tell("ws_close", code=closed.code, reason=closed.reason)
                 return closed
             frame_data = protocol.decode(data)
             if frame_data is None:

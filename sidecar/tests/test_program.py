@@ -275,10 +275,11 @@ async def test_replaced_sidecar_does_not_come_back(hub: Hub, program: Make) -> N
 
 
 async def test_other_closes_are_followed_by_a_reconnect(hub: Hub, program: Make) -> None:
-    await started(program(sh("true")), hub)
+    sidecar = await started(program(sh("true")), hub)
     for number, code in enumerate((1012, 4000, 1011), start=2):
         await hub.close(code)
         await eventually(lambda number=number: hub.connections == number and hub.connected)  # type: ignore[misc]
+    assert [line["severity"] for line in sidecar.logged("ws_close")] == ["warning"] * 3
 
 
 async def test_second_process_on_the_same_folder_refuses_to_start(hub: Hub, program: Make) -> None:
@@ -297,6 +298,7 @@ async def test_terminate_ends_cleanly_and_the_agent_with_it(hub: Hub, program: M
     assert await sidecar.stop() == 0
     await eventually(lambda: hub.closes == [1000])
     assert not is_running(pid)
+    assert [line["severity"] for line in sidecar.logged("ws_close")] == ["info"]
     assert (sidecar.task_in_hand() or {})["phase"] == "interrupted"
 
     await sidecar.start()
