@@ -14,6 +14,10 @@ from starlette.routing import Route
 from services.runtime.supervisor import Supervisor
 
 _NO_STORE = {"cache-control": "no-store"}
+_NOT_FOUND = {
+    "error": "not_found",
+    "message": "There is nothing at this path and method; this service's health is at /health/live and /health/ready.",
+}
 
 
 def health_routes(supervisor: Supervisor) -> list[Route]:
@@ -32,4 +36,8 @@ def health_routes(supervisor: Supervisor) -> list[Route]:
 
 def health_app(supervisor: Supervisor) -> Starlette:
     """Both routes and nothing else, for a service without HTTP."""
-    return Starlette(routes=health_routes(supervisor))
+
+    async def not_found(_request: Request, _error: Exception) -> Response:
+        return JSONResponse(_NOT_FOUND, status_code=404, headers=_NO_STORE)
+
+    return Starlette(routes=health_routes(supervisor), exception_handlers={404: not_found, 405: not_found})

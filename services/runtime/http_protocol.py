@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 #: Request line and headers together. A head that comes in one read, at most 256 KiB, is not measured.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -84,6 +85,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        socket = self.transport.get_protocol()
+        if isinstance(socket, WebSocketsSansIOProtocol) and not socket.handshake_initiated:
+            # Its own parser takes fewer and shorter headers, and says nothing when there is more.
+            self._refuse(431, "headers_too_large", "The handshake has too many headers, or one that is too long.")
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "invalid_http", msg)

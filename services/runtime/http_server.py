@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal
 
 import structlog
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from services.runtime.component import BaseComponent, StartupError
 from services.runtime.http_protocol import HttpProtocol
@@ -21,6 +23,16 @@ log = structlog.get_logger(__name__)
 _BACKLOG: Final = 2048
 _ABANDON_S: Final = 1.0
 _KEEP_ALIVE_S: Final = 75  # longer than the idle time of common proxies, so that it is they who close
+
+
+def _play_down_bad_utf8(record: logging.LogRecord) -> bool:
+    """uvicorn shows a traceback for a text frame that is not UTF-8, which has closed the socket with 1007."""
+    if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    return True
+
+
+logging.getLogger("uvicorn.error").addFilter(_play_down_bad_utf8)
 
 
 class HttpServer(BaseComponent):
@@ -109,7 +121,7 @@ class HttpServer(BaseComponent):
         return uvicorn.Config(
             self._app,
             http=HttpProtocol,
-            ws="websockets-sansio",
+            ws=WebSocketsSansIOProtocol,
             ws_max_size=self._ws_max_size,
             ws_per_message_deflate=False,
             ws_ping_interval=self._ws_ping_interval,

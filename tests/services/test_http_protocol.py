@@ -108,6 +108,18 @@ async def test_a_head_that_is_too_large_is_told_so(port: int, app: App) -> None:
     assert app.asked == 0
 
 
+@pytest.mark.parametrize("headers", [b"x: " + b"a" * 9_000 + b"\r\n", b"x: a\r\n" * 150], ids=["long", "many"])
+async def test_the_handshake_of_a_socket_with_too_much_in_its_head_is_told_so(
+    port: int, app: App, headers: bytes
+) -> None:
+    upgrade = (
+        b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    assert refused(await exchange(port, REQUEST + upgrade + headers + b"\r\n")) == (431, "headers_too_large")
+    assert app.asked == 0
+
+
 async def test_what_is_large_behind_a_head_is_none_of_it(port: int, app: App) -> None:
     body = b"x" * 400_000
     post = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)

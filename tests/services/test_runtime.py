@@ -130,6 +130,18 @@ async def test_a_signal_lets_requests_finish_closes_sockets_and_exits_with_0(
     assert program.err == []
 
 
+async def test_a_text_frame_that_is_no_text_is_no_event(launch: Launcher) -> None:
+    program = await launch("http")
+    async with websockets.connect(f"ws://127.0.0.1:{await program.port()}/echo") as ws:
+        await ws.send(b"\xff\xfe", text=True)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await ws.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1007
+    await eventually(lambda: program.event("Invalid UTF-8 sequence received from client."))
+    assert [event for event in program.events if "exception" in event or event["severity"] == "error"] == []
+
+
 async def test_the_health_of_a_service_with_http(launch: Launcher) -> None:
     program = await launch("http")
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{await program.port()}") as client:
@@ -148,7 +160,8 @@ async def test_a_service_without_http_answers_on_its_health_port(launch: Launche
         response = await client.get("/health/ready")
         assert response.status_code == 200
         assert set(response.json()["components"]) == {"idle", "health"}
-        assert (await client.get("/anything")).status_code == 404
+        for answer in (await client.get("/anything"), await client.post("/health/live")):
+            assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
 
 
 async def test_a_part_that_does_not_stop_is_cancelled_at_the_deadline(launch: Launcher) -> None:
