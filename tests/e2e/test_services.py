@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.agent import SIDECAR, forever
 from tests.support.eventually import eventually
+from tests.support.hub import START_TIMEOUT_S
 from tests.support.scenario import Scenario, hub_of_its_own
 
 pytestmark = pytest.mark.e2e
@@ -30,7 +31,7 @@ async def test_every_service_ends_with_0_within_seconds_of_sigterm(tmp_path: Pat
         for process in hub.processes:
             process.spawn()
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
-        await eventually(lambda: all(agent.identified for agent in agents), timeout=30)
+        await eventually(lambda: all(agent.identified for agent in agents))
 
 
 async def test_what_one_api_is_told_holds_in_every_process(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ async def test_the_api_says_that_redis_is_away_and_recovers(tmp_path: Path) -> N
 
         await eventually(answers)
         assert (await operator.task(before))["status"] == "completed"
-        await eventually(lambda: agent.identified, timeout=30)
+        await eventually(lambda: agent.identified)
         await scenario.completed(await scenario.submit("after"))
 
 
@@ -105,12 +106,12 @@ async def test_tasks_outlive_the_end_of_everything_and_agents_carry_on(tmp_path:
         for process in hub.processes:
             process.spawn()
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])
-        await eventually(lambda: all(a.identified and a.connections >= 2 for a in in_progress), timeout=30)
+        await eventually(lambda: all(a.identified and a.connections >= 2 for a in in_progress))
         assert (await asking.wait_for("task_continue", task_id=in_progress[asking]))["generation"] == 1
         # An assignment made only now is taken back for want of an answer: the time to accept the older ones is over.
         deaf = await scenario.agent(accepts=False, capabilities=[])
         canary = await scenario.submit(target_agent=deaf.id)
-        await eventually(lambda: reclaimed(scenario, canary), timeout=30)
+        await eventually(lambda: reclaimed(scenario, canary))
         await scenario.operator.cancel(canary)
         for agent in in_progress:
             assert (await scenario.operator.agent_state(agent.id))["fsm_state"] == "working"
@@ -146,7 +147,7 @@ async def test_a_service_that_starts_before_redis_waits_for_it(tmp_path: Path) -
                 except httpx.TransportError:
                     return False
 
-            await eventually(live, timeout=30)
+            await eventually(live, timeout=START_TIMEOUT_S)
             assert (await client.get(f"{hub.api_url}/health/ready")).status_code == 503
         await hub.redis.start()
         await asyncio.gather(*[process.wait_until_ready() for process in hub.processes])

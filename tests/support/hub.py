@@ -28,10 +28,11 @@ from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis, bound_to_parent
 from tests.support.eventually import eventually
 
+#: A process that starts has this long on a busy machine.
+START_TIMEOUT_S: Final = 60.0
 ONE_OF_EACH: Final[Mapping[str, int]] = {"api": 1, "ws_gateway": 1, "scheduler": 1, "reaper": 1}
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 20.0
 _PORT_RANGE: Final = (10_000, 32_000)  # below the range from which outgoing connections take theirs
 #: Log events that no failure of the surroundings excuses.
@@ -91,7 +92,7 @@ class ServiceProcess:
         self.spawn()
         await self.wait_until_ready()
 
-    async def wait_until_ready(self, *, timeout: float = _START_TIMEOUT_S) -> None:
+    async def wait_until_ready(self, *, timeout: float = START_TIMEOUT_S) -> None:
         """Raises AssertionError with its output if it ends instead."""
 
         async def ready() -> bool:
