@@ -50,7 +50,7 @@ run: setup ## run the whole hub on one port, with its own Redis under ./.data (P
 	@$(if $(PORT),PORT=$(PORT)) $(BIN)/agentcom up $(ARGS)
 
 test: setup ## the tests, in parallel, without the chaos and slow ones
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not chaos and not slow" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not chaos and not slow" $(ARGS)
 
 test-rest: setup ## the chaos and slow tests, one after the other
 	@$(BIN)/pytest -m "chaos or slow" $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no chaos or slow test" || exit $$code; }

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from agentcom.settings import Settings
 from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis
 from tests.support.clock import StoreClock
+from tests.support.distribution import OneWorkerForEachHub
 from tests.support.redis import redis_for_tests
 from tests.support.snapshot import wipe
 
@@ -25,6 +27,11 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name == "PORT" or (name.startswith("AGENTCOM_") and not name.startswith("AGENTCOM_TEST_")):
             del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerForEachHub | None:
+    return OneWorkerForEachHub(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")
