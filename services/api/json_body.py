@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 from starlette.types import Message, Receive
 
-from agentcom.wire.json_text import NumberTooLong, decode, encode
+from agentcom.wire.json_text import NumberTooLong, decode, deeper_than, encode
 from services.api.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -122,12 +122,18 @@ def parse_json(raw: bytes) -> object:
         raise InvalidJson(message, line=error.lineno, column=error.colno) from error
     except NumberTooLong as error:
         raise InvalidJson("The body is not valid JSON: a number has too many digits.", line=1, column=1) from error
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise JsonTooDeep(f"The body is nested more than {MAX_DEPTH} levels deep.", max_depth=MAX_DEPTH)
+    except RecursionError:
+        raise _too_deep() from None
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
+        raise _too_deep()
     # A key that came twice was dropped, and its colon with it. Only an escaped colon could make up for that.
     if raw.count(b":") != encode(value).count(b":") or rb"\u003" in raw:
         json.loads(raw, object_pairs_hook=_unique_keys, parse_int=str)
     return value
+
+
+def _too_deep() -> JsonTooDeep:
+    return JsonTooDeep(f"The body is nested more than {MAX_DEPTH} levels deep.", max_depth=MAX_DEPTH)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> None:
@@ -136,18 +142,3 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> None:
         if key in seen:
             raise DuplicateKey(f"An object in the body has the key {key[:64]!r} twice.", key=key[:64])
         seen.add(key)
-
-
-def _deeper_than(value: object, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True

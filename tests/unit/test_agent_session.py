@@ -333,8 +333,10 @@ class TestRequests:
         assert frame["error"] == "task_complete_failed: result_too_large"
         assert (frame["task_id"], frame["generation"]) == (TASK, 1)
 
-    def test_a_result_may_not_be_nested_without_end(self, agent: Peer) -> None:
-        deep = '{"a":' * 400 + "1" + "}" * 400
+    @pytest.mark.parametrize("inmost", ["1", "123456789012345678901234567890"])
+    @pytest.mark.parametrize("levels", [255, 400])
+    def test_a_result_may_not_be_nested_without_end(self, agent: Peer, levels: int, inmost: str) -> None:
+        deep = '{"a":' * levels + inmost + "}" * levels
         text = f'{{"type":"task_complete","task_id":"{TASK}","generation":1,"result":{deep}}}'
         assert only_frame(agent.session.receive(text, now=0.0))["code"] == "result_too_deep"
 

@@ -122,7 +122,7 @@ def parse(text: str) -> Frame | Refused:
     """Reads and validates one text frame."""
     try:
         data: Any = decode(text.encode())
-    except (orjson.JSONDecodeError, NumberTooLong, UnicodeEncodeError):
+    except (orjson.JSONDecodeError, NumberTooLong, RecursionError, UnicodeEncodeError):
         return Refused(outbound.INVALID_JSON)
     if type(data) is not dict:
         return _refused("unknown", [wrong_type("frame", "JSON object", data)])

@@ -15,6 +15,7 @@ from tests.services.api.harness import Api, field_codes, refused
 JSON = {"content-type": "application/json"}
 TASKS = "/api/tasks"
 DEEP = b'{"description":"x","metadata":' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}"
+DEEP_AND_LONG = b"[" * 1_000 + b"123456789012345678901" + b"]" * 1_000
 DEEPER = b"[" * 5_000 + b"]" * 5_000
 
 
@@ -53,6 +54,7 @@ REQUESTS = [
     body("a raw control character", b'{"description":"a\x01b"}'),
     body("a comment", b'{"description":"x"} // mine'),
     body("nested too deeply", DEEP, "json_too_deep"),
+    body("nested too deeply, with a large number", DEEP_AND_LONG, "json_too_deep"),
     body("nested far too deeply", DEEPER),
     body("a key twice", b'{"description":"x","description":"y"}', "duplicate_key"),
     body("a key twice, inside", b'{"description":"x","metadata":{"a":1,"b":{"c":1, "c" :2}}}', "duplicate_key"),
