@@ -8,9 +8,18 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from agentcom_sidecar.effects import DropReport, Effect, RefuseReport, RenumberReport, ReviveReport, SendReport
-from agentcom_sidecar.outbox import ReportKey
-from agentcom_sidecar.protocol import FINAL_REFUSALS, MAX_FRAME_BYTES, HubError, ReportType
+from agentcom_sidecar.effects import (
+    DropReport,
+    Effect,
+    RefuseReport,
+    RenumberReport,
+    ReviveReport,
+    SendReport,
+    StoreReport,
+)
+from agentcom_sidecar.outbox import Report, ReportKey
+from agentcom_sidecar.protocol import FINAL_REFUSALS, MAX_FRAME_BYTES, RESULT_REFUSALS, HubError, ReportType
+from agentcom_sidecar.result import failed
 
 
 class Delivery:
@@ -95,7 +104,7 @@ class Delivery:
         return [DropReport(key), *self.next(now)]
 
     def answered_with_error(self, error: HubError, now: float) -> list[Effect]:
-        """The hub refused a report; a passing trouble only delays it."""
+        """The hub refused a report; a passing trouble only delays it, and a refused result fails its task."""
         key = self._in_flight if error.task_id is None else self._match(error.task_id, error.generation)
         code = error.code
         if key is None:
@@ -108,9 +117,15 @@ class Delivery:
             return self.next(now)
         if code == "stale_generation" and self._pending[key] is ReportType.COMPLETE:
             self._superseded.add(key.task_id)
+        effects: list[Effect] = [RefuseReport(key, code)]
+        says_too_much = code in RESULT_REFUSALS and self._pending[key] is ReportType.COMPLETE
         self._settle(key)
         self._log.error("report_refused", task_id=key.task_id, generation=key.generation, code=code)
-        return [RefuseReport(key, code), *self.next(now)]
+        if says_too_much:
+            failure = failed(f"result_refused: the hub does not take the result ({code})")
+            self.add(key, failure.type)
+            effects.append(StoreReport(Report(key, failure.type, failure.body)))
+        return [*effects, *self.next(now)]
 
     def rate_limited(self, delay: float, now: float) -> None:
         """The hub dropped what was sent just now: hold everything back for this many seconds."""

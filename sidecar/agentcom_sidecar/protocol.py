@@ -29,9 +29,14 @@ FINAL_REFUSALS = frozenset(
         "not_cancelling",
         "validation_failed",
         "invalid_json",
+        "result_too_large",
+        "result_too_deep",
     }
 )
 """Codes after which sending the same report again cannot succeed."""
+
+RESULT_REFUSALS = frozenset({"result_too_large", "result_too_deep", "validation_failed", "invalid_json"})
+"""Codes that are about what a report says: the hub still waits to hear how the task ended."""
 
 FATAL_ERRORS = {
     "invalid_token": "The hub does not know this token (invalid_token): put the current one into the configuration.",

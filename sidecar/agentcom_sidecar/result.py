@@ -6,6 +6,7 @@ such a file the exit status and the output decide.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +15,12 @@ from agentcom_sidecar.protocol import MAX_ERROR_CHARS, ReportType, clip
 from agentcom_sidecar.settings import ResultMode
 
 MAX_RESULT_BYTES = 16 * 1024 * 1024
+MAX_RESULT_DEPTH = 254
+"""Levels of nesting that hubs take."""
+MAX_INTEGER = 2**53
+"""Integers up to here are kept exactly by every JSON reader; hubs take no other for a field of their own."""
 STDERR_CHARS = 1500
+_TOO_DEEP = f"the result file is nested more than {MAX_RESULT_DEPTH} levels deep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def completed(result: dict[str, Any]) -> Outcome:
     """A success with this result; an integer ``tokens_used`` in it is reported on its own too."""
     body: dict[str, Any] = {"result": result}
     tokens = result.get("tokens_used")
-    if isinstance(tokens, int) and not isinstance(tokens, bool):
+    if isinstance(tokens, int) and not isinstance(tokens, bool) and abs(tokens) <= MAX_INTEGER:
         body["tokens_used"] = tokens
     return Outcome(ReportType.COMPLETE, body)
 
@@ -67,11 +73,13 @@ def read_result(path: Path) -> Outcome | None:
     if len(data) > MAX_RESULT_BYTES:
         raise MalformedResultError(f"the result file is larger than {MAX_RESULT_BYTES} bytes")
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
-        raise MalformedResultError("the result file is nested too deeply") from None
+        raise MalformedResultError(_TOO_DEEP) from None
     except ValueError as error:
         raise MalformedResultError(str(error)) from error
+    if _deeper_than(value, MAX_RESULT_DEPTH):
+        raise MalformedResultError(_TOO_DEEP)
     if not isinstance(value, dict):
         raise MalformedResultError(f"the result file holds a {type(value).__name__}, not a JSON object")
     if value.get("status") == "success":
@@ -114,3 +122,20 @@ def _reason(result: dict[str, Any]) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {clip(text, 50)} is too large")
+    return value
+
+
+def _deeper_than(value: object, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        nested = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
+        level = [child for children in nested for child in children if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom_sidecar.config import ConfigError, load_config
-from agentcom_sidecar.files import read_tail
+from agentcom_sidecar.files import read_tail, to_json
 from agentcom_sidecar.journal import Journal, Phase, Task
 from agentcom_sidecar.logs import redact
 from agentcom_sidecar.outbox import KEEP_REFUSED, Outbox, Report, ReportKey
@@ -171,15 +172,37 @@ def test_anything_but_success_fails_with_the_reason(tmp_path: Path, text: str, e
     assert (outcome.type, outcome.body) == (ReportType.FAILED, {"error": error})
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", '"success"', "{", '{"a": NaN}', "[" * 100_000, "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        '"success"',
+        "{",
+        '{"a": NaN}',
+        '{"a": -1e400}',
+        "[" * 100_000,
+        "\xff",
+        '{"a":' * 255 + "1" + "}" * 255,
+    ],
+)
 def test_malformed_result_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "r").write_text(text, encoding="latin-1")
     with pytest.raises(MalformedResultError):
         read_result(tmp_path / "r")
 
 
+def test_as_deep_a_result_as_the_hub_takes_can_be_kept(tmp_path: Path) -> None:
+    text = '{"status":"success","a":' + "[" * 253 + "]" * 253 + "}"
+    (tmp_path / "r").write_text(text)
+    outcome = read_result(tmp_path / "r")
+    assert outcome is not None
+    assert to_json(asdict(outcome)) == to_json({"type": "task_complete", "body": {"result": json.loads(text)}})
+
+
 def test_tokens_used_counts_only_as_an_integer(tmp_path: Path) -> None:
-    for value, expected in (("7", 7), ("true", None), ('"7"', None), ("7.5", None)):
+    for value, expected in (("7", 7), ("true", None), ('"7"', None), ("7.5", None), (str(2**53 + 1), None)):
         (tmp_path / "r").write_text(f'{{"status":"success","tokens_used":{value}}}')
         outcome = read_result(tmp_path / "r")
         assert outcome is not None

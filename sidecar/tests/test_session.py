@@ -157,6 +157,18 @@ def test_refusal_goes_to_the_report_in_flight(error: dict[str, Any]) -> None:
     assert only(effects, SendReport).key == second
 
 
+@pytest.mark.parametrize("code", ["result_too_large", "result_too_deep", "validation_failed", "invalid_json"])
+def test_a_result_that_the_hub_does_not_take_fails_the_task(code: str) -> None:
+    driver = Driver(MODERN, pending={KEY: ReportType.COMPLETE})
+    error = {"error": f"task_complete_failed: {code}", "code": code, "request_type": "task_complete"}
+    effects = driver.frame(type="error", task_id="t1", generation=1, **error)
+    assert [type(effect) for effect in effects] == [RefuseReport, StoreReport, SendReport]
+    report = only(effects, StoreReport).report
+    assert (report.key, report.type) == (KEY, ReportType.FAILED)
+    assert report.body == {"error": f"result_refused: the hub does not take the result ({code})"}
+    assert driver.frame(type="error", **error | {"request_type": "task_failed"}) == [RefuseReport(KEY, code)]
+
+
 def test_passing_trouble_only_delays_a_report() -> None:
     driver = Driver(MODERN, pending={KEY: ReportType.COMPLETE})
     error = {"error": "task_complete_failed: unavailable", "code": "unavailable", "request_type": "task_complete"}
