@@ -118,6 +118,19 @@ async def test_of_a_lost_gateway_counts_what_it_last_said(store: Store, clock: S
     assert await ids_in_mailbox(store, "a2") == ["m1", "m2", "m3"]
 
 
+async def test_identifying_again_on_the_same_connection_loses_nothing(store: Store, clock: StoreClock) -> None:
+    """The first answer was lost: what came since then was written to other sockets, and not to this one."""
+    await registered(store, "a1", "a2")
+    await clock.advance(1)
+    await store.mail.broadcast(a_message("before"))
+    agent = await an_agent(store, "a2")
+    sent = await store.mail.broadcast(a_message("between"))
+    await store.mail.delivered([], gateway="gw", written=sent.seq)
+    again = await an_agent(store, "a2", token_digest=agent.token_digest)
+    assert again.resumption.mail_seq == sent.seq
+    assert await ids_in_mailbox(store, "a2") == ["before", "between"]
+
+
 async def test_moving_to_another_gateway_loses_nothing(store: Store, clock: StoreClock) -> None:
     agent = await an_agent(store, "a2", gateway="gw1")
     numbers = [(await store.mail.broadcast(a_message(f"m{n}"))).seq for n in range(3)]

@@ -26,7 +26,8 @@ if before[4] and before[4] ~= conn then
 end
 if before[4] then
   detach(agent_id, before[1], before[2] or '', before[3])
-  end_of_mail(agent_id, before[3], before[8], nil)
+  -- The same connection once more had no answer yet, and so nothing was written to it.
+  if before[4] ~= conn then end_of_mail(agent_id, before[3], before[8], nil) end
 end
 redis.call('ZREM', due_key('grace'), agent_id)
 redis.call('HSET', key, 'agent_id', agent_id, 'conn', conn, 'gateway', gateway, 'capabilities', capabilities,
