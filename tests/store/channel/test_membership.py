@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from agentcom.domain.messages import MAX_CHANNELS, MAX_SUBSCRIPTIONS, Channel
+from agentcom.domain.messages import MAX_CHANNELS, MAX_MEMBERS, MAX_SUBSCRIPTIONS, Channel
 from agentcom.errors import ChannelExists, ChannelNotFound, NotChannelOwner, TooManyChannels, UnknownAgent
 from agentcom.store.channels import Viewer
 from agentcom.store.store import Store
@@ -180,6 +180,14 @@ class TestPrivate:
             "subscriptions:a2": {"c": GONE},
         }
         await refused(store, store.channels.subscribe("c", by=A2), ChannelNotFound)
+
+    async def test_a_full_channel_takes_no_more_members_and_still_has_those_it_has(
+        self, store: Store, clock: StoreClock
+    ) -> None:
+        await registered(store, "a2", "a3")
+        await create(store, members=("a2", *(f"m{number}" for number in range(MAX_MEMBERS - 2))))
+        await refused(store, store.channels.admit("c", "a3", by=A1), TooManyChannels)
+        assert await changes(store, store.channels.admit("c", "a2", by=A1)) == {}
 
     async def test_only_its_creator_may_change_them(self, store: Store, clock: StoreClock) -> None:
         await registered(store, "a3")
