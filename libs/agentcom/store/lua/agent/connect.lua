@@ -53,8 +53,9 @@ end
 
 local assignment, cancellation = '', ''
 local task_id = before[5]
-if task_id then
-  local task = redis.call('HMGET', task_key(task_id), 'accepted_at', 'cancel_requested_at', 'cancel_reason')
+local task = task_id and redis.call('HMGET', task_key(task_id), 'accepted_at', 'cancel_requested_at', 'cancel_reason',
+  'status')
+if task and task[4] then
   redis.call('HSET', key, 'state', task[1] and 'working' or 'assigned', 'last_state_change', stamp)
   if task[1] then
     redis.call('ZADD', due_key('progress'), 'XX', now + progress_timeout_ms, task_id)

@@ -140,14 +140,23 @@ local function find_task(agent_id, joined, skip)
   return best_id, best_signature, left_out
 end
 
--- Gives an agent that waits for work, or is about to, its next task. Returns the frame, or nil if there is none.
-local function assign_next(agent_id, capabilities, accept_timeout_ms, skip)
-  local task_id, signature, left_out = find_task(agent_id, capabilities, skip)
-  if not task_id then return nil, left_out end
+-- Takes a task out of its queue, to assign it. nil if its record is gone: its place must not stop those behind it.
+local function take(task_id, signature)
   local task = load_for_assignment(task_id)
   dequeue(task_id, signature, task.expires_at)
-  local frame = assign(task_id, task, agent_id, accept_timeout_ms)
-  return frame, left_out
+  return task.description and task
+end
+
+-- Gives an agent that waits for work, or is about to, its next task. Returns the frame, or nil if there is none.
+local function assign_next(agent_id, capabilities, accept_timeout_ms, skip)
+  for _ = 1, SEARCH_STEPS do
+    local task_id, signature, left_out = find_task(agent_id, capabilities, skip)
+    if not task_id then return nil, left_out end
+    local task = take(task_id, signature)
+    if task then return assign(task_id, task, agent_id, accept_timeout_ms), left_out end
+  end
+  request_match('agent', agent_id, skip)
+  return nil, false
 end
 
 -- Gives the head of a queue to an idle agent, through the agent's gateway. Returns whether it did, and whether
@@ -157,8 +166,11 @@ local function match_signature(signature, accept_timeout_ms, skip)
   if not task_id then return false, false end
   local agent, left_out = find_agent(signature, skip)
   if not agent then return false, left_out end
-  local task = load_for_assignment(task_id)
-  dequeue(task_id, signature, task.expires_at)
+  local task = take(task_id, signature)
+  if not task then
+    request_match('signature', signature, skip)
+    return false, false
+  end
   leave_idle(agent.id, agent.capabilities)
   push(agent.gateway, agent.conn, 'assign', assign(task_id, task, agent.id, accept_timeout_ms))
   return true, false

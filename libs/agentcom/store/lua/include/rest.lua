@@ -9,3 +9,9 @@ local function unblock(agent_id)
   make_idle(agent_id, agent[2] or '', agent[3])
   request_match('agent', agent_id)
 end
+
+-- The report of an agent was refused. One that holds a task without a record would hold it for ever.
+local function free_after_refusal(agent_id, task_id, task)
+  if not task then release_agent(agent_id, task_id, false) end
+  unblock(agent_id)
+end

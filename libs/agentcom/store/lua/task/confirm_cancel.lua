@@ -11,7 +11,7 @@ local outcome = repeated_report(task, agent_id, 'cancel')
 if outcome then return {'OK', 'repeat', outcome, pending_assignment(agent_id, conn)} end
 local refusal = refuse(task, agent_id, generation)
 if refusal then
-  unblock(agent_id)
+  free_after_refusal(agent_id, task_id, task)
   return refusal
 end
 if not task.cancel_requested_at then return {'NOT_CANCELLING'} end

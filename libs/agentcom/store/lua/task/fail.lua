@@ -12,7 +12,7 @@ local outcome = repeated_report(task, agent_id, 'fail')
 if outcome then return {'OK', 'repeat', outcome, pending_assignment(agent_id, conn)} end
 local refusal = refuse(task, agent_id, generation)
 if refusal then
-  unblock(agent_id)
+  free_after_refusal(agent_id, task_id, task)
   return refusal
 end
 outcome = fail_attempt(task_id, task, reason, tonumber(backoff_cap_ms))

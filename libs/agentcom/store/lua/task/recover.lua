@@ -8,7 +8,7 @@
 
 local task = load_task(task_id)
 if refuse(task, agent_id, '') or task.cancel_requested_at then
-  unblock(agent_id)
+  free_after_refusal(agent_id, task_id, task)
   return {'OK', 'reassign', ''}
 end
 accept(task_id, task, agent_id, progress_timeout_ms)
