@@ -17,7 +17,7 @@ from services.ws_gateway.app import create_app
 from services.ws_gateway.service import socket_server
 from tests.services.ws_gateway.support import GatewayHub
 from tests.support.eventually import eventually
-from tests.support.hub import free_port
+from tests.support.ports import free_port
 
 
 class WholeHub(GatewayHub):

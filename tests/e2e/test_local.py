@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.support.eventually import eventually_sync
-from tests.support.hub import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

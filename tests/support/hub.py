@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +25,7 @@ from agentcom.settings import Settings
 from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis, bound_to_parent
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 #: A process that starts has this long on a busy machine.
 START_TIMEOUT_S: Final = 60.0
@@ -34,18 +33,8 @@ ONE_OF_EACH: Final[Mapping[str, int]] = {"api": 1, "ws_gateway": 1, "scheduler":
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_TIMEOUT_S: Final = 20.0
-_PORT_RANGE: Final = (10_000, 32_000)  # below the range from which outgoing connections take theirs
 #: Log events that no failure of the surroundings excuses.
 _DEFECTS: Final = frozenset({"unhandled_error", "component_stalled", "task_ignores_cancellation", "service_failed"})
-
-
-def free_port() -> int:
-    """A port of the loopback address that nothing listens on, and that no outgoing connection will take meanwhile."""
-    while True:
-        port = random.SystemRandom().randrange(*_PORT_RANGE)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class ServiceProcess:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from agentcom_sidecar.cli import with_operator_commands
 from tests.support.eventually import eventually_sync
-from tests.support.hub import free_port
+from tests.support.ports import free_port
 
 TIMEOUT_S = 90.0
 _ROOT = Path(__file__).resolve().parents[2]
