@@ -18,7 +18,7 @@ PATIENCE_S = 20
 
 
 class App:
-    """Answers 200, once ``may_answer`` is set; or waits for its client to leave."""
+    """Answers 200, once ``may_answer`` is set and ends that once ``may_end`` is; or waits for its client to leave."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -26,6 +26,8 @@ class App:
         self.left = 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
         self.awaits_departure = False
 
     async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
@@ -37,6 +39,7 @@ class App:
             return
         await self.may_answer.wait()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await self.may_end.wait()
         await send({"type": "http.response.body", "body": b"ok"})
         self.answered += 1
 
@@ -149,6 +152,37 @@ async def test_a_long_request_outlives_the_time_for_its_head(
     await asyncio.sleep(0.2)
     app.may_answer.set()
     assert (await asking).endswith(b"ok")
+
+
+class Segments(asyncio.Protocol):
+    """What arrives, as it arrives."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.received.append(data)
+
+
+async def test_an_answer_is_one_segment(port: int) -> None:
+    transport, segments = await asyncio.get_running_loop().create_connection(Segments, "127.0.0.1", port)
+    for _ in range(2):  # on a connection that is kept, too
+        segments.received.clear()
+        transport.write(REQUEST + b"\r\n")
+        await eventually(lambda: b"".join(segments.received).endswith(b"ok"))
+        assert len(segments.received) == 1
+    transport.close()
+
+
+async def test_a_head_does_not_wait_for_its_body(port: int, app: App) -> None:
+    app.may_end.clear()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(REQUEST + b"\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        app.may_end.set()
+        assert await reader.readexactly(2) == b"ok"
+    writer.close()
 
 
 async def test_a_request_learns_that_its_client_has_left_though_more_were_waiting(port: int, app: App) -> None:
