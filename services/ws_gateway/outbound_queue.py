@@ -72,16 +72,22 @@ class OutboundQueue:
         self._wake()
         return True
 
+    def put_all(self, frames: list[bytes]) -> bool:
+        """The same for several plain frames, which are written together if they are written at once."""
+        if self._closing is not None or self.write_now(b"".join(map(text_frame, frames)), frames=len(frames)):
+            return True
+        return all(self.put(frame) for frame in frames)
+
     def allow_direct_writes(self) -> None:
         """From now on ``write_now`` may succeed."""
         self._write_now = frame_writer(self._send)
 
-    def write_now(self, wire: bytes) -> bool:
-        """Writes a finished frame at once, or does nothing and returns False."""
+    def write_now(self, wire: bytes, *, frames: int = 1) -> bool:
+        """Writes finished frames at once, or does nothing and returns False."""
         resting = self._idle is not None and not self._idle.done() and not self._frames and self._closing is None
         if self._write_now is None or not resting or not self._write_now(wire):
             return False
-        self.frames_out += 1
+        self.frames_out += frames
         self.bytes_out += len(wire)
         return True
 
