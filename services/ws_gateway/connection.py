@@ -227,7 +227,7 @@ class SocketConnection:
 
     def post(self, letter: Letter) -> None:
         """A broadcast or post. Never waits; where nothing is to be written before it, it is written here and now."""
-        if letter.sender and letter.sender == self.session.agent_id:
+        if not self.session.wants(letter):
             return
         if not (self.session.is_free and self._queue.write_now(letter.wire)):
             self._push(letter)

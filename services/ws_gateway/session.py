@@ -72,6 +72,7 @@ class Session:
         "_held",
         "_holding",
         "_limits",
+        "_mail_seq",
         "_violations",
         "_window_start",
         "agent_id",
@@ -100,6 +101,8 @@ class Session:
         self._window_start = float("-inf")
         self._holding = 0
         self._held: list[bytes | Letter] = []
+        #: The number of the latest message when the agent connected: the store put what it had missed into its mailbox.
+        self._mail_seq = 0
         #: The number of the first letter that was held and will not be written, 0 if there is none.
         self.letters_lost_from = 0
 
@@ -191,7 +194,8 @@ class Session:
         if not isinstance(outcome, AgentComError):
             self.phase = Phase.IDENTIFIED
             self.agent_id = operation.agent_id
-            self._keep_letters_after(outcome.mail_seq if isinstance(outcome, Resumption) else 0)
+            self._mail_seq = outcome.mail_seq if isinstance(outcome, Resumption) else 0
+            self._held = [held for held in self._held if not isinstance(held, Letter) or self.wants(held)]
             self.wants_presence = AgentFeature.PRESENCE in operation.features
             return [Send(self._identified(operation.agent_id)), *(Send(frame) for frame in answer(operation, outcome))]
         self.phase = Phase.UNIDENTIFIED
@@ -215,11 +219,6 @@ class Session:
                 return effects
         return [Send(refusal(operation, outcome))]
 
-    def _keep_letters_after(self, seq: int) -> None:
-        """What was sent up to this number before the agent was on this connection is in its mailbox."""
-        agent_id = self.agent_id or ""
-        self._held = [held for held in self._held if not isinstance(held, Letter) or held.is_for(agent_id, after=seq)]
-
     def _disclaim(self, agent_id: str) -> None:
         self.claimed_agents = tuple(claimed for claimed in self.claimed_agents if claimed != agent_id)
 
@@ -242,6 +241,10 @@ class Session:
         )
 
     # -- what the hub has to say -----------------------------------------------------------------------------------
+
+    def wants(self, letter: Letter) -> bool:
+        """Whether a letter is for this connection; one from before it may come out of the outbox after it began."""
+        return letter.is_for(self.agent_id or "", after=self._mail_seq)
 
     @property
     def is_free(self) -> bool:

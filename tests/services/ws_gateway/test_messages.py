@@ -249,6 +249,31 @@ class TestBroadcast:
         got += [id_of(envelope) for envelope in await mailbox(hub, "w2")]
         assert sorted(got) == sorted(said)
 
+    async def test_what_comes_out_of_the_outbox_after_the_agent_came_stays_in_its_mailbox(
+        self, hub: GatewayHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        w1, token = await hub.agent("w1"), await hub.token("w2")
+        gateways, may_go_on = hub.gateway_store.gateways, asyncio.Event()
+        read = gateways.read_outbox
+
+        async def read_late(*args: Any, **kwargs: Any) -> Any:
+            entries = await read(*args, **kwargs)
+            await may_go_on.wait()
+            return entries
+
+        may_go_on.set()
+        monkeypatch.setattr(gateways, "read_outbox", read_late)
+        witness = await hub.agent("witness")
+        await w1.ask(message(None, "ends the last read that is not late"), "message_sent")
+        await heard(witness)
+        may_go_on.clear()
+        missed = await w1.ask(message(None, "before"), "message_sent")
+        w2 = await hub.agent("w2", token=token)
+        may_go_on.set()
+        await w1.ask(message(None, "after"), "message_sent")
+        assert await texts_until(w2, "after") == ["after"]
+        assert [id_of(envelope) for envelope in await mailbox(hub, "w2")][-1] == missed["id"]
+
 
 class TestChannels:
     async def test_frames(self, hub: GatewayHub) -> None:
