@@ -131,17 +131,17 @@ def _hub(place: Installation, config: SidecarConfig) -> Iterator[Finding]:
         hub = parse_hub(config.hub_api_url)
         token = config.token.get_secret_value()
         with HubApi(hub, token=token, ca_file=config.ca_file) as api:
-            health = api.health()
-            if health.status in {"ok", "degraded"}:
-                missing = f", without {', '.join(health.missing)}" if health.missing else ""
-                level = Level.OK if health.status == "ok" else Level.WARNING
-                yield Finding("hub", level, f"{hub.url} answers: {health.status}{missing}.")
+            health = api.checked_health()
+            if health["status"] in {"ok", "degraded"}:
+                missing = f", without {', '.join(health['missing'])}" if health.get("missing") else ""
+                level = Level.OK if health["status"] == "ok" else Level.WARNING
+                yield Finding("hub", level, f"{hub.url} answers: {health['status']}{missing}.")
             else:
-                yield Finding("hub", Level.PROBLEM, f"{hub.url} is {health.status}.", "Look at the hub's own log.")
-            yield from _clock(health.skew)
+                yield Finding("hub", Level.PROBLEM, f"{hub.url} is {health['status']}.", "Look at the hub's own log.")
+            yield from _clock(api.clock_skew)
             check_token(api, name=place.name, token=token)
             yield Finding("token", Level.OK, f"It is that of {place.name}.")
-            seen = api.agent_state(place.name)
+            seen = api.state_of(place.name)
     except Failure as error:
         check = "token" if error.code in {"invalid_token", "token_agent_mismatch"} else "hub"
         yield Finding(check, Level.PROBLEM, str(error), " ".join(error.advice))

@@ -39,7 +39,7 @@ def test_it_has_the_program_the_skill_and_nothing_else(wheel: dict[str, bytes]) 
 
 def test_it_imports_only_what_it_asks_to_be_installed(wheel: dict[str, bytes]) -> None:
     required = message_from_bytes(dist_info(wheel, "METADATA")).get_all("Requires-Dist", [])
-    names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0] for requirement in required}
+    names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("-", "_") for requirement in required}
     imported = set()
     for path, source in wheel.items():
         for node in ast.walk(ast.parse(source)) if path.endswith(".py") else ():

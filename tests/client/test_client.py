@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -164,6 +167,56 @@ async def test_a_hub_that_asks_to_wait_is_asked_again(status: int) -> None:
     client = answered_by(serve)
     assert await client.agents() == []
     assert len(seen) == 2
+
+
+async def test_what_is_not_repeatable_is_asked_again_if_nothing_was_done() -> None:
+    answers = [httpx.Response(429, json={"error": "rate_limited"}), httpx.Response(200, json={"status": "requeued"})]
+    client = answered_by(lambda _: answers.pop(0))
+    await client.retry("t1")
+    assert answers == []
+
+
+async def test_a_hub_that_asks_for_a_long_pause_is_not_waited_for() -> None:
+    client = answered_by(lambda _: httpx.Response(429, json={"error": "rate_limited"}, headers={"retry-after": "31"}))
+    with pytest.raises(HubError, match="rate_limited"):
+        await client.agents()
+
+
+async def test_whether_a_request_was_perhaps_carried_out_is_said() -> None:
+    async def maybe_done(error: type[httpx.TransportError]) -> bool:
+        def serve(request: httpx.Request) -> httpx.Response:
+            raise error("broken", request=request)
+
+        with pytest.raises(HubUnreachable) as caught:
+            await answered_by(serve).retry("t1")
+        return caught.value.maybe_done
+
+    assert await maybe_done(httpx.ReadError)
+    assert not await maybe_done(httpx.ConnectError)
+
+
+async def test_the_health_of_a_hub_without_its_store_is_an_answer() -> None:
+    unwell = {"status": "unavailable", "service": "agent_com"}
+    client = answered_by(lambda _: httpx.Response(503, json=unwell))
+    assert await client.health() == unwell
+
+
+async def test_how_far_the_clocks_are_apart_is_known(client: AsyncClient) -> None:
+    assert (await client.health())["service"] == "agent_com"
+    assert client.clock_skew is not None
+    assert abs(client.clock_skew) < 60
+    date = email.utils.format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)
+    other = answered_by(lambda _: httpx.Response(200, json={"agents": []}, headers={"date": date}))
+    await other.agents()
+    assert other.clock_skew is not None
+    assert other.clock_skew == pytest.approx(3600, abs=60)
+
+
+async def test_a_ca_file_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "nowhere.pem"):
+        with pytest.raises(OSError, match=r"^\["):
+            AsyncClient("https://hub", ca_file=tmp_path / name)
 
 
 async def test_what_is_not_repeatable_is_done_once() -> None:

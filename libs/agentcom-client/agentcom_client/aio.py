@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
+from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
@@ -47,16 +48,30 @@ class Asked(Generic[P, T]):
 class AsyncClient:
     """A hub, as the holder of a token. Use it as an asynchronous context manager."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, trust_env: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        trust_env: bool = True,
+        ca_file: str | PathLike[str] | None = None,
+        user_agent: str | None = None,
+    ) -> None:
         """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used.
+        ``ca_file``: certificates of the authorities that the hub's is checked against, instead of the usual ones.
 
-        Raises ValueError if that is no address, or no token.
+        Raises ValueError if that is no address, or no token, and OSError if the file cannot be used.
         """
         self._url = url.rstrip("/")
+        #: How many seconds this machine's clock was ahead of the hub's at its last answer, exact to about one.
+        self.clock_skew: float | None = None
         self._token = token
-        self._http = httpx.AsyncClient(**connection(url, token=token, timeout=timeout, trust_env=trust_env))
+        self._http = httpx.AsyncClient(
+            **connection(url, token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent)
+        )
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -74,10 +89,11 @@ class AsyncClient:
         while True:
             try:
                 response = await self._http.request(**trial.request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 trial.failed(error)
             else:
                 if trial.is_over(response):
+                    self.clock_skew = trial.clock_skew(response)
                     return trial.answer(response)
             await asyncio.sleep(trial.pause)
 
@@ -97,8 +113,10 @@ class AsyncClient:
         """
         return agent_events(self._url, agent_id, self._token or "", presence=presence, fields=identify)
 
+    health = Asked(calls.health)
     ready = Asked(calls.ready)
     submit = Asked(calls.submit)
+    submit_task = Asked(calls.submit_task)
     submit_many = Asked(calls.submit_many)
     task = Asked(calls.task)
     tasks = Asked(calls.tasks)

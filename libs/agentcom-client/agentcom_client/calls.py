@@ -16,6 +16,7 @@ from agentcom_client.types import (
     AgentState,
     Channel,
     DeliveredMessage,
+    Health,
     Message,
     Post,
     Published,
@@ -31,7 +32,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One request. ``repeatable``: doing it twice does no more than doing it once."""
+    """One request.
+
+    ``repeatable``: doing it twice does no more than doing it once. ``any_status``: an answer with an error's status is
+    read like any other, if it is JSON.
+    """
 
     method: str
     path: str
@@ -39,10 +44,21 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
+    any_status: bool = False
 
 
 def _whole(body: Any) -> Any:
     return body
+
+
+def _with(key: str) -> Callable[[Any], Any]:
+    """The whole answer. One without this key is none: reading it raises KeyError."""
+
+    def read(body: Any) -> Any:
+        body[key]
+        return body
+
+    return read
 
 
 def _segment(text: str) -> str:
@@ -66,8 +82,17 @@ def _query(**values: Any) -> dict[str, str]:
 
 def submit(description: str, **fields: Any) -> Call[str]:
     """Submits a task and returns its id. ``fields`` are those of ``POST /api/tasks``."""
+    return _submission(description, fields, read=lambda got: str(got["task_id"]))
+
+
+def submit_task(description: str, **fields: Any) -> Call[Submission]:
+    """The same; returns all that the hub says."""
+    return _submission(description, fields, read=_with("task_id"))
+
+
+def _submission(description: str, fields: Mapping[str, Any], *, read: Callable[[Any], T]) -> Call[T]:
     body = {"idempotency_key": _key(), **fields, "description": description}
-    return Call(method="POST", path="/api/tasks", body=body, read=lambda got: str(got["task_id"]), repeatable=True)
+    return Call(method="POST", path="/api/tasks", body=body, read=read, repeatable=True)
 
 
 def submit_many(tasks: Sequence[Mapping[str, Any]]) -> Call[list[Submission]]:
@@ -80,7 +105,7 @@ def submit_many(tasks: Sequence[Mapping[str, Any]]) -> Call[list[Submission]]:
 
 def task(task_id: str) -> Call[Task]:
     """One task."""
-    return Call(method="GET", path=f"/api/tasks/{_segment(task_id)}", read=_whole, repeatable=True)
+    return Call(method="GET", path=f"/api/tasks/{_segment(task_id)}", read=_with("status"), repeatable=True)
 
 
 def tasks(
@@ -118,7 +143,7 @@ def register(agent_id: str, *, enrolment_key: str | None = None, token: str | No
     ``token``: the one to be given out, 64 hexadecimal digits; whoever keeps it may register again if no answer comes.
     """
     body = _given(agent_id=agent_id, enrolment_key=enrolment_key, token=token or secrets.token_hex(32))
-    return Call(method="POST", path="/api/onboard/register", body=body, read=_whole, repeatable=True)
+    return Call(method="POST", path="/api/onboard/register", body=body, read=_with("token"), repeatable=True)
 
 
 def agents() -> Call[list[Agent]]:
@@ -218,6 +243,11 @@ def channel_history(channel: str, *, since: int | None = None, limit: int | None
 
 
 # -- the hub ----------------------------------------------------------------------------------------------------------
+
+
+def health() -> Call[Health]:
+    """How the hub is; one that cannot reach its store says so."""
+    return Call(method="GET", path="/health", read=_with("status"), repeatable=True, any_status=True)
 
 
 def ready() -> Call[None]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import wraps
+from os import PathLike
 from types import TracebackType
-from typing import Generic, ParamSpec, TypeVar, overload
+from typing import Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
@@ -44,16 +45,30 @@ class Asked(Generic[P, T]):
 class Client:
     """A hub, as the holder of a token. Use it as a context manager."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = 30.0, trust_env: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        trust_env: bool = True,
+        ca_file: str | PathLike[str] | None = None,
+        user_agent: str | None = None,
+    ) -> None:
         """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used.
+        ``ca_file``: certificates of the authorities that the hub's is checked against, instead of the usual ones.
 
-        Raises ValueError if that is no address, or no token.
+        Raises ValueError if that is no address, or no token, and OSError if the file cannot be used.
         """
         self._url = url.rstrip("/")
+        #: How many seconds this machine's clock was ahead of the hub's at its last answer, exact to about one.
+        self.clock_skew: float | None = None
         self._token = token
-        self._http = httpx.Client(**connection(url, token=token, timeout=timeout, trust_env=trust_env))
+        self._http = httpx.Client(
+            **connection(url, token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent)
+        )
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -71,10 +86,11 @@ class Client:
         while True:
             try:
                 response = self._http.request(**trial.request)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 trial.failed(error)
             else:
                 if trial.is_over(response):
+                    self.clock_skew = trial.clock_skew(response)
                     return trial.answer(response)
             time.sleep(trial.pause)
 
@@ -87,8 +103,10 @@ class Client:
                 return task
             time.sleep(patience.pause(task))
 
+    health = Asked(calls.health)
     ready = Asked(calls.ready)
     submit = Asked(calls.submit)
+    submit_task = Asked(calls.submit_task)
     submit_many = Asked(calls.submit_many)
     task = Asked(calls.task)
     tasks = Asked(calls.tasks)

@@ -18,7 +18,11 @@ class HubError(Exception):
 
 
 class HubUnreachable(Exception):
-    """The hub gave no answer, or none that a hub gives."""
+    """The hub gave no answer, or none that a hub gives. ``maybe_done``: it may have done what it was asked for."""
+
+    def __init__(self, message: str, *, maybe_done: bool = True) -> None:
+        super().__init__(message)
+        self.maybe_done = maybe_done
 
 
 class WaitTimeout(Exception):

@@ -42,7 +42,7 @@ async def agent_events(
                 pinging.cancel()
     except (OSError, WebSocketException) as error:
         if not isinstance(error, ConnectionClosed):
-            raise HubUnreachable(f"{address} does not answer: {error}") from error
+            raise HubUnreachable(f"The hub at {address} does not answer: {error}") from error
 
 
 async def _ping(socket: ClientConnection) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
+import ssl
 import time
+from os import PathLike
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
@@ -13,17 +16,30 @@ from agentcom_client.types import FINISHED, Task
 
 T = TypeVar("T")
 
-#: Answers that say: the same request may succeed later.
-TRY_LATER: Final = frozenset({429, 503})
-#: A request that may be repeated is tried so often; the pause doubles, or is what the hub says.
+#: Answers that say: the same request may succeed later. With the first, nothing was done; with the second, perhaps.
+TOO_MANY: Final = 429
+UNAVAILABLE: Final = 503
+#: A request is tried so often; the pause doubles, or is what the hub says. A hub that asks for more is not waited for.
 ATTEMPTS: Final = 4
 FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 30.0
 POLL_FIRST_S: Final = 0.1
 POLL_LAST_S: Final = 2.0
 
 
-def connection(url: str, *, token: str | None, timeout: float, trust_env: bool) -> dict[str, Any]:
-    """How httpx reaches the hub. Raises ValueError for what is no address, or no token; it never tells the token."""
+def connection(
+    url: str,
+    token: str | None,
+    *,
+    timeout: float,
+    trust_env: bool,
+    ca_file: str | PathLike[str] | None,
+    user_agent: str | None,
+) -> dict[str, Any]:
+    """How httpx reaches the hub.
+
+    Raises ValueError for what is no address, or no token; it never tells the token. OSError for a useless CA file.
+    """
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -34,7 +50,10 @@ def connection(url: str, *, token: str | None, timeout: float, trust_env: bool) 
     if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
         raise ValueError("The token has characters that no token has: perhaps it was not copied as it is.")
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    return {"base_url": address, "headers": headers, "timeout": timeout, "trust_env": trust_env}
+    if user_agent is not None:
+        headers["user-agent"] = user_agent
+    verify = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+    return {"base_url": address, "headers": headers, "timeout": timeout, "trust_env": trust_env, "verify": verify}
 
 
 class Trial(Generic[T]):
@@ -44,27 +63,41 @@ class Trial(Generic[T]):
         self.pause = 0.0
         self._call = call
         self._url = url
-        self._left = ATTEMPTS if call.repeatable else 1
+        self._left = ATTEMPTS
         self._next_pause = FIRST_PAUSE_S
+        self._sent = 0.0
 
     @property
     def request(self) -> dict[str, Any]:
-        """What httpx is to be asked for."""
+        """What httpx is to be asked for, now."""
         call = self._call
+        self._sent = time.time()
         return {"method": call.method, "url": call.path, "json": call.body, "params": call.query}
 
     def is_over(self, response: httpx.Response) -> bool:
         """Whether this is the answer; if not, ask again."""
-        if self._left > 1 and response.status_code in TRY_LATER:
-            self._wait(at_least=_seconds(response.headers.get("retry-after", "")))
-            return False
-        return True
+        status, pause = response.status_code, _seconds(response.headers.get("retry-after", ""))
+        later = status == TOO_MANY or (status == UNAVAILABLE and self._call.repeatable and not self._call.any_status)
+        if not later or self._left <= 1 or pause > LONGEST_PAUSE_S:
+            return True
+        self._wait(at_least=pause)
+        return False
 
-    def failed(self, error: httpx.TransportError) -> None:
+    def clock_skew(self, response: httpx.Response) -> float | None:
+        """How many seconds this machine's clock is ahead of the one that answered now, by its Date: a whole second."""
+        try:
+            date = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
+        except ValueError:
+            return None
+        return (self._sent + time.time()) / 2 - (date.timestamp() + 0.5)
+
+    def failed(self, error: httpx.RequestError) -> None:
         """There was no answer. Raises HubUnreachable if it should not be tried again."""
-        if self._left <= 1:
+        maybe_done = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        if self._left <= 1 or (maybe_done and not self._call.repeatable):
             reason = str(error) or type(error).__name__
-            raise HubUnreachable(f"{self._url} does not answer: {reason}") from error
+            how = "does not answer" if maybe_done else "cannot be reached"
+            raise HubUnreachable(f"The hub at {self._url} {how}: {reason}", maybe_done=maybe_done) from error
         self._wait()
 
     def answer(self, response: httpx.Response) -> T:
@@ -73,12 +106,12 @@ class Trial(Generic[T]):
             body = response.json()
         except ValueError:
             body = None
-        if response.is_error:
+        if response.is_error and not (self._call.any_status and isinstance(body, dict)):
             details = dict(body) if isinstance(body, dict) else {}
             code = details.pop("error", f"http_{response.status_code}")
             raise HubError(response.status_code, str(code), str(details.pop("message", "")), details)
         try:
-            if response.is_success and isinstance(body, dict):
+            if (response.is_success or self._call.any_status) and isinstance(body, dict):
                 return self._call.read(body)
         except (KeyError, TypeError, ValueError):
             pass

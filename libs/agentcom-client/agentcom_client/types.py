@@ -136,4 +136,12 @@ class TokenEntry(TypedDict):
     created_at: int
 
 
+class Health(TypedDict):
+    """``status`` is ok, degraded (``missing`` names services of which none is alive) or unavailable."""
+
+    status: str
+    service: str
+    missing: NotRequired[list[str]]
+
+
 Frame = dict[str, Any]

@@ -79,7 +79,7 @@ def look_at(place: Installation) -> AgentStatus:
     if hub_url is not None:
         try:
             with HubApi(parse_hub(hub_url), token=config.token.get_secret_value(), ca_file=config.ca_file) as api:
-                seen = api.agent_state(place.name)
+                seen = api.state_of(place.name)
             fsm_state = None if seen is None else str(seen.get("fsm_state"))
             known |= {"connected": fsm_state not in {None, "offline"}, "state": fsm_state}
             if not known["connected"]:

@@ -22,7 +22,8 @@ from agentcom_sidecar.commands.options import (
 )
 from agentcom_sidecar.commands.output import reporting, say, say_json
 from agentcom_sidecar.commands.task_watch import Outcome, watch_task
-from agentcom_sidecar.failure import ExitCode
+from agentcom_sidecar.failure import ExitCode, Failure
+from agentcom_sidecar.hub_api import HubApi
 
 STDIN = "-"
 MAX_INPUT_BYTES = 8 * 1024 * 1024
@@ -80,8 +81,9 @@ def submit(
     --timeout was. Ctrl-C stops waiting; the task goes on.
     """
     with reporting(as_json=as_json):
+        wanted = _description(text, description, file)
         task: dict[str, Any] = {
-            "description": _description(text, description, file),
+            "idempotency_key": idempotency_key or secrets.token_hex(16),
             "priority": priority.value,
             "metadata": _metadata(metadata),
             "needed_capabilities": capability or [],
@@ -90,8 +92,8 @@ def submit(
         task |= {} if max_retries is None else {"max_retries": max_retries}
         access = find_access(hub=hub, agent=agent, source=token_source(token, token_file), ca_file=ca_file)
         with access.open() as api:
-            submitted = api.submit(task, idempotency_key=idempotency_key or secrets.token_hex(16))
-            task_id = str(submitted.get("task_id"))
+            submitted = api.submit_task(wanted, **task)
+            task_id = submitted["task_id"]
             if not wait:
                 if as_json:
                     say_json(submitted)
@@ -99,6 +101,8 @@ def submit(
                     typer.echo(task_id)
                 return
             say(f"{task_id}: submitted to {access.hub.url}")
+            if target is not None and _is_away(api, target):
+                say(f"{task_id}: {target} is not connected; the task waits for it")
             try:
                 outcome, last = watch_task(api, task_id, timeout=timeout, tell=lambda line: say(f"{task_id}: {line}"))
             except KeyboardInterrupt:
@@ -109,6 +113,14 @@ def submit(
         elif outcome is Outcome.COMPLETED:
             typer.echo(_shown(last.get("result")))
         raise typer.Exit(EXIT_CODES[outcome])
+
+
+def _is_away(api: HubApi, agent_id: str) -> bool:
+    try:
+        seen = api.state_of(agent_id)
+    except Failure:
+        return False  # whoever watches the task is told
+    return seen is None or seen["fsm_state"] == "offline"
 
 
 def _description(text: str | None, option: str | None, file: Path | None) -> str:

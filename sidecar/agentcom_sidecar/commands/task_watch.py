@@ -1,7 +1,7 @@
 """Following a task to its end by asking for it again and again."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -27,13 +27,13 @@ OUTCOMES = {"completed": Outcome.COMPLETED, "dead_letter": Outcome.FAILED, "canc
 
 def watch_task(
     api: HubApi, task_id: str, *, timeout: float | None, tell: Callable[[str], None]
-) -> tuple[Outcome, dict[str, Any]]:
+) -> tuple[Outcome, Mapping[str, Any]]:
     """Wait for the end of a task, or for the time to be up (seconds); ``tell`` hears of every change.
 
     Returns the task as it was last seen. A hub that is away for a while is waited for. Raises HubRefused.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    task: dict[str, Any] = {}
+    task: Mapping[str, Any] = {}
     away = False
     polls = 0
     while True:
@@ -62,7 +62,7 @@ def watch_task(
         time.sleep(pause)
 
 
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What is new about a task, in words."""
 
     def changed(field: str) -> bool:

@@ -132,11 +132,11 @@ def _git_problems() -> list[str]:
 def _ask_hub(api: HubApi) -> tuple[str | None, list[str], list[str]]:
     """The hub's default repository, problems, notes."""
     try:
-        health = api.health()
-        if health.status == "unavailable":
+        health = api.checked_health()
+        if health["status"] == "unavailable":
             return None, ["The hub answers but cannot reach its store. Start its Redis, or wait until it is back."], []
-        missing = f" ({', '.join(health.missing)})" if health.missing else ""
-        notes = [f"Parts of the hub do not run{missing}: tasks may wait."] if health.status == "degraded" else []
+        missing = f" ({', '.join(health['missing'])})" if health.get("missing") else ""
+        notes = [f"Parts of the hub do not run{missing}: tasks may wait."] if health["status"] == "degraded" else []
     except Failure as error:
         return None, [f"{error} {' '.join(error.advice)}".strip()], []
     try:

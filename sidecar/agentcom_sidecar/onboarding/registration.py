@@ -1,9 +1,11 @@
 """The agent's token: from a registration, from an admin, or the one there was."""
 
 import secrets
+from dataclasses import replace
 
 from pydantic import SecretStr
 
+from agentcom_client import calls
 from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.hub_address import HubAddress
 from agentcom_sidecar.hub_api import HubApi, HubRefused, HubUnreachable
@@ -40,7 +42,9 @@ def register(progress: ProgressFile, api: HubApi, *, enrolment_key: str | None, 
     token = progress.now.token or SecretStr(secrets.token_hex(32))
     progress.update(registration="sent", token=token)
     try:
-        registered = (admin or api).register(name, token=token.get_secret_value(), enrolment_key=enrolment_key)
+        call = calls.register(name, token=token.get_secret_value(), enrolment_key=enrolment_key)
+        # Not repeated: a hub that does not take a chosen token refuses the second, as if the name were somebody else's.
+        registered = (admin or api).ask(replace(call, repeatable=False))
     except HubRefused as error:
         if error.status == TAKEN and sent_before:
             _register_lost(progress, api.hub, admin=admin)
@@ -57,9 +61,9 @@ def register(progress: ProgressFile, api: HubApi, *, enrolment_key: str | None, 
     progress.complete(
         Step.REGISTER,
         registration="done",
-        token=SecretStr(registered.token),
-        ws_url=api.hub.choose_ws_url(registered.ws_url),
-        default_repo=registered.default_repo or progress.now.default_repo,
+        token=SecretStr(registered["token"]),
+        ws_url=api.hub.choose_ws_url(registered.get("hub_ws_url")),
+        default_repo=registered.get("default_repo") or progress.now.default_repo,
     )
 
 
@@ -98,7 +102,7 @@ def _register_lost(progress: ProgressFile, hub: HubAddress, *, admin: HubApi | N
                 "Otherwise remove the folder of this agent and start again with another --name.",
             ),
         )
-    token = admin.mint_token(name)
+    token = admin.create_token(name)
     progress.complete(Step.REGISTER, registration="done", token=SecretStr(token), ws_url=hub.ws_url)
 
 

@@ -3,9 +3,11 @@
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from agentcom_client import AgentState, Task
 from agentcom_sidecar.failure import Failure
 from agentcom_sidecar.hub_api import HubApi, HubRefused, HubUnreachable
 from agentcom_sidecar.invocation import program
@@ -55,7 +57,7 @@ def check_agent(
         progress.update(verify_key=f"onboarding-{name}-{secrets.token_hex(8)}")
     key = str(progress.now.verify_key)
     started = time.monotonic()
-    task_id = str(api.submit(_task(name, progress), idempotency_key=key).get("task_id"))
+    task_id = api.submit(**_task(name, progress), idempotency_key=key)
     tell(f"{task_id} submitted")
     task = _wait(api, task_id, timeout=timeout, still_runs=still_runs, tell=tell)
     progress.update(verify_key=None)
@@ -87,22 +89,19 @@ def _task(name: str, progress: ProgressFile) -> dict[str, Any]:
 
 def _wait(
     api: HubApi, task_id: str, *, timeout: float, still_runs: Callable[[], None], tell: Callable[[str], None]
-) -> dict[str, Any] | None:
+) -> Task | None:
     """The finished task; None when the time is up."""
     deadline = time.monotonic() + timeout
     seen = ""
     polls = 0
     while True:
-        try:
+        with suppress(HubUnreachable):
             task = api.task(task_id)
-        except HubUnreachable:
-            task = {}
-        status = str(task.get("status", seen))
-        if status in OVER:
-            return task
-        if status != seen:
-            seen = status
-            tell(f"{task_id} is {status}")
+            if task["status"] in OVER:
+                return task
+            if task["status"] != seen:
+                seen = task["status"]
+                tell(f"{task_id} is {seen}")
         still_runs()
         if time.monotonic() > deadline:
             return None
@@ -110,9 +109,9 @@ def _wait(
         time.sleep(POLL_SECONDS if polls < QUICK_POLLS else SLOW_POLL_SECONDS)
 
 
-def _state(api: HubApi, name: str) -> dict[str, Any] | None:
+def _state(api: HubApi, name: str) -> AgentState | None:
     try:
-        return api.agent_state(name)
+        return api.state_of(name)
     except HubUnreachable:
         return None
 

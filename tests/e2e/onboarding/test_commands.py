@@ -100,6 +100,14 @@ def test_the_same_key_gives_the_same_task(worker: Worker) -> None:
     assert json.loads(first.stdout)["task_id"] == json.loads(second.stdout)["task_id"]
 
 
+def test_waiting_for_an_agent_that_is_away_says_so(worker: Worker) -> None:
+    asked = ["submit", "x", "--agent", worker.name, "--target", "somebody-else", "--wait", "--timeout", "1"]
+    done = worker.machine.run(*asked)
+    assert done.returncode == 4
+    assert "somebody-else is not connected" in done.stderr
+    assert "is not connected" not in worker.submit("x", "--wait").stderr
+
+
 def test_giving_up_waiting_leaves_the_task(worker: Worker) -> None:
     process = worker.machine.spawn("submit", "take your time", "--wait", "--target", worker.name)
     assert process.stdout is not None
