@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -15,14 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from agentcom_client import Client, HubError, HubUnreachable, Task, WaitTimeout
+from services.local.hub_files import read_admin_token, read_url
 
 T = TypeVar("T")
 
 DEFAULT_URL: Final = "http://127.0.0.1:4000"
-TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file name
 
 UrlOption = Annotated[
-    str, typer.Option("--url", envvar="AGENTCOM_URL", help="Where the hub is.", show_default=DEFAULT_URL)
+    str | None,
+    typer.Option("--url", envvar="AGENTCOM_URL", help="Where the hub is.", show_default="that of this folder"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 TaskArgument = Annotated[str, typer.Argument(help="The task's id.")]
@@ -47,7 +47,7 @@ def list_tasks(
     status: Annotated[str | None, typer.Option(help="queued, delayed, assigned, completed, ...")] = None,
     assigned_to: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List tasks; dead letters only by --status dead_letter."""
@@ -63,7 +63,7 @@ def list_tasks(
 
 
 @tasks.command("show")
-def show_task(task_id: TaskArgument, url: UrlOption = DEFAULT_URL) -> None:
+def show_task(task_id: TaskArgument, url: UrlOption = None) -> None:
     """Show one task with its history."""
     _print_json(_ask(url, lambda hub: hub.task(task_id)))
 
@@ -77,7 +77,7 @@ def submit_task(
     metadata: Annotated[str | None, typer.Option(help="A JSON object.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit code 1 unless it is completed.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait.")] = None,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
 ) -> None:
     """Submit a task and print its id."""
     given: dict[str, Any] = {
@@ -103,20 +103,20 @@ def submit_task(
 def cancel_task(
     task_id: TaskArgument,
     reason: Annotated[str | None, typer.Option(help="Told to the agent.")] = None,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
 ) -> None:
     """End a task."""
     print(_ask(url, lambda hub: hub.cancel(task_id, reason=reason)))
 
 
 @tasks.command("retry")
-def retry_task(task_id: TaskArgument, url: UrlOption = DEFAULT_URL) -> None:
+def retry_task(task_id: TaskArgument, url: UrlOption = None) -> None:
     """Queue a dead letter again."""
     _ask(url, lambda hub: hub.retry(task_id))
     print("requeued")
 
 
-def list_agents(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def list_agents(url: UrlOption = None, as_json: JsonOption = False) -> None:
     """List connected agents."""
     found = _ask(url, lambda hub: hub.agents())
     if as_json:
@@ -133,7 +133,7 @@ def send_message(
     text: Annotated[str, typer.Argument(help="A text, or a JSON object.")],
     to: Annotated[str | None, typer.Option(help="An agent; without it everybody.")] = None,
     channel: Annotated[str | None, typer.Option(help="Publish on this channel instead.")] = None,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
 ) -> None:
     """Send a message."""
     payload = _object(text) if text.lstrip().startswith("{") else {"text": text}
@@ -144,7 +144,7 @@ def send_message(
 
 
 @messages.command("list")
-def list_messages(limit: Annotated[int, typer.Option(min=1, max=200)] = 20, url: UrlOption = DEFAULT_URL) -> None:
+def list_messages(limit: Annotated[int, typer.Option(min=1, max=200)] = 20, url: UrlOption = None) -> None:
     """Show the newest messages, the newest first."""
     found = _ask(url, lambda hub: hub.messages(limit=limit, newest_first=True))
     rows = [
@@ -155,7 +155,7 @@ def list_messages(limit: Annotated[int, typer.Option(min=1, max=200)] = 20, url:
 
 
 @tokens.command("list")
-def list_tokens(url: UrlOption = DEFAULT_URL) -> None:
+def list_tokens(url: UrlOption = None) -> None:
     """List tokens by their first characters."""
     found = _ask(url, lambda hub: hub.tokens())
     _print_table(("agent", "role", "token"), [(one["agent_id"], one["role"], one["token_prefix"]) for one in found])
@@ -165,22 +165,20 @@ def list_tokens(url: UrlOption = DEFAULT_URL) -> None:
 def create_token(
     agent_id: str,
     role: Annotated[str | None, typer.Option(help="agent, operator or admin.")] = None,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
 ) -> None:
     """Make a token and print it: it is shown this once."""
     print(_ask(url, lambda hub: hub.create_token(agent_id, role=role)))
 
 
 @tokens.command("revoke")
-def revoke_tokens(agent_id: str, url: UrlOption = DEFAULT_URL) -> None:
+def revoke_tokens(agent_id: str, url: UrlOption = None) -> None:
     """Revoke all tokens of an agent; its connection is closed."""
     print(_ask(url, lambda hub: hub.revoke_tokens(agent_id)), "revoked")
 
 
 @config.command("get")
-def get_config(
-    name: Annotated[str, typer.Argument(help="Such as default-repo.")], url: UrlOption = DEFAULT_URL
-) -> None:
+def get_config(name: Annotated[str, typer.Argument(help="Such as default-repo.")], url: UrlOption = None) -> None:
     """Show a setting: heartbeat-interval, mailbox-retention, default-repo, alert-thresholds."""
     _print_json(_ask(url, lambda hub: hub.config(name)))
 
@@ -189,16 +187,16 @@ def get_config(
 def set_config(
     name: str,
     values: Annotated[str, typer.Argument(help="A JSON object, as the API takes it.")],
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
 ) -> None:
     """Change a setting."""
     _print_json(_ask(url, lambda hub: hub.set_config(name, _object(values))))
 
 
-def _ask(url: str, what: Callable[[Client], T]) -> T:
+def _ask(url: str | None, what: Callable[[Client], T]) -> T:
     """Asks the hub; what goes wrong is one sentence, and exit code 1."""
     try:
-        with Client(url, token=_token()) as hub:
+        with Client(url or read_url() or DEFAULT_URL, token=_token()) as hub:
             return what(hub)
     except (HubError, HubUnreachable, WaitTimeout, ValueError) as error:
         sys.stderr.write(f"agentcom: {error}\n")
@@ -207,13 +205,7 @@ def _ask(url: str, what: Callable[[Client], T]) -> T:
 
 def _token() -> str | None:
     """AGENTCOM_TOKEN, else what the hub of this folder wrote for its first admin."""
-    given = os.environ.get("AGENTCOM_TOKEN")
-    if given:
-        return given
-    try:
-        return Path(os.environ.get("AGENTCOM_DATA_DIR", ".data"), TOKEN_FILE).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
+    return os.environ.get("AGENTCOM_TOKEN") or read_admin_token()
 
 
 def _object(text: str) -> dict[str, Any]:

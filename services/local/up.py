@@ -20,9 +20,10 @@ from services.api.auth import authenticator_for
 from services.api.service import SERVICE as API
 from services.api.service import api_components
 from services.config_watch import log_level_watch
+from services.local.hub_files import write_url
 from services.local.redis_component import RedisComponent
 from services.local.redis_server import EmbeddedRedis
-from services.local.welcome import print_welcome
+from services.local.welcome import hub_url, print_welcome
 from services.reaper.service import SERVICE as REAPER
 from services.reaper.service import reaper_components
 from services.runtime import Beat, Component, StartupError, Supervisor, health_routes
@@ -115,5 +116,6 @@ def _beat_of_each(store: Store, parts: Parts) -> Beat:
 
 async def _welcome(supervisor: Supervisor, settings: Settings, *, embedded: bool) -> None:
     await supervisor.wait_ready()
+    write_url(settings.data_dir, hub_url(settings))
     # Logs go to stdout; who pipes them away still wants to see this.
     print_welcome(Console(stderr=True, highlight=False), settings, embedded=embedded)

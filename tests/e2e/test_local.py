@@ -157,6 +157,8 @@ def test_what_up_tells_can_be_pasted_and_holds_no_secret(person: Person) -> None
         timeout=START_S,
     )
     assert (done.returncode, "my-agent is set up" in done.stdout) == (0, True), done
+    listed = person.run("tasks", "list", "--json")
+    assert "Say hello" in listed.stdout, listed
     end(process)
 
 

@@ -18,8 +18,8 @@ class Foreground:
         return None
 
     def start(self, service: Service) -> list[str]:
-        """Only say how to run it."""
-        return [f"Nothing keeps the sidecar running. Run it yourself: {run_command(service)}"]
+        """Only say that it has to be run."""
+        return ["Nothing keeps the sidecar running: run it yourself, for as long as the agent is to work."]
 
     def state(self, service: Service) -> ProcessState:
         """Running or not; nobody counts restarts."""
