@@ -12,6 +12,7 @@ import pytest
 from xdist.remote import Producer
 
 from agentcom.settings import Settings
+from agentcom.store import link
 from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis
 from tests.support.clock import StoreClock
@@ -54,6 +55,12 @@ def durable_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     server.start_blocking()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def patient_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls in this process wait as long as they may for a Redis that is started again, however slow the machine."""
+    monkeypatch.setattr(link, "PATIENCE_S", 60.0)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,6 +56,11 @@ def proxy_url(proxy: LossyProxy) -> str:
 @pytest.fixture
 def key(namespace: str) -> str:
     return f"{namespace}:list"
+
+
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "PATIENCE_S", 0.2)
 
 
 def appended(link: Link, key: str, values: Sequence[int]) -> list[asyncio.Future[RedisValue]]:
@@ -151,6 +157,7 @@ class TestLostConnections:
             assert await values_of(link, key) == list(range(500))
             assert proxy.accepted > 3
 
+    @pytest.mark.usefixtures("patient_calls")
     async def test_a_killed_and_restarted_server_gets_them_in_order(
         self, durable_redis: EmbeddedRedis, key: str
     ) -> None:
@@ -266,6 +273,55 @@ class TestTimeLimits:
         for call in (sent, waiting):
             with pytest.raises(StoreUnavailable, match="was closed"):
                 await call
+
+
+@pytest.mark.usefixtures("little_patience")
+class TestLongLosses:
+    """The calls here have a minute: what fails, fails because the connection is missing."""
+
+    async def test_calls_fail_that_wait_and_new_ones_at_once(self, proxy: LossyProxy, proxy_url: str) -> None:
+        async with linked(proxy_url, timeout_s=60.0) as link:
+            await link.call("PING")
+            proxy.hold()
+            sent = link.call("PING")
+            await asyncio.sleep(0)
+            proxy.refuse()
+            proxy.cut()
+            await eventually(lambda: not link.connected)
+            unsent = link.call("PING")
+            for call in (sent, unsent):
+                with pytest.raises(StoreUnavailable):
+                    await call
+            refused = link.call("PING")
+            assert isinstance(refused.exception(), StoreUnavailable)
+
+    async def test_it_ends_as_soon_as_a_connection_stands(self, proxy: LossyProxy, proxy_url: str, key: str) -> None:
+        proxy.refuse()
+        async with linked(proxy_url, timeout_s=60.0) as link:
+            with pytest.raises(StoreUnavailable):
+                await appended(link, key, [99])[0]
+            await asyncio.gather(*appended(link, key, range(3)), return_exceptions=True)
+            proxy.release()
+            await eventually(lambda: link.connected)
+            await asyncio.gather(*appended(link, key, [100]))
+            assert await values_of(link, key) == [100], "what was refused must not be done later"
+
+    async def test_a_server_that_connects_but_refuses_is_no_connection(self) -> None:
+        async with scripted_server(refusals=1_000, refusal=b"READONLY") as (url, _), linked(url, timeout_s=60) as link:
+            with pytest.raises(StoreUnavailable):
+                await link.call("GET", "x")
+            await eventually(lambda: not link.connected)
+            with pytest.raises(StoreUnavailable):
+                await link.call("GET", "x")
+
+    async def test_its_reason_is_logged_once(self, proxy: LossyProxy, proxy_url: str) -> None:
+        proxy.refuse()
+        with structlog.testing.capture_logs() as logs:
+            async with linked(proxy_url):
+                await eventually(lambda: proxy.accepted >= 6)
+        reasons = [entry["error"] for entry in logs if entry["event"] == "store_connection_failed"]
+        assert reasons
+        assert all(one != other for one, other in itertools.pairwise(reasons))
 
 
 async def eventually_answers(link: Link) -> RedisValue:
@@ -385,6 +441,7 @@ class TestScripts:
         assert (await store.tasks.counts()).submitted == 0
         assert (await store.tasks.submit(a_task())).status == "queued"
 
+    @pytest.mark.usefixtures("patient_calls")
     async def test_a_restarted_server_knows_them_before_the_first_call(
         self, durable_redis: EmbeddedRedis, namespace: str
     ) -> None:
@@ -399,6 +456,7 @@ class TestScripts:
             stats = await store.link.call("INFO", "errorstats")
             assert b"NOSCRIPT" not in (stats if isinstance(stats, bytes) else b"")
 
+    @pytest.mark.usefixtures("patient_calls")
     async def test_an_acknowledged_task_survives_a_kill(self, durable_redis: EmbeddedRedis, namespace: str) -> None:
         settings = Settings(redis_url=durable_redis.url, namespace=namespace)
         async with Store(durable_redis.url, settings) as store:

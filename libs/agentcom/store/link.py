@@ -5,6 +5,9 @@ reply of the call before it: that order is what the gateway relies on when it pa
 another. After a lost connection, calls that still wait for a reply are sent again, in order, so **every call made here
 must be safe to run twice**; the scripts are (they carry ids and generations). A call that was given up is not sent
 again. Blocking commands need a connection of their own.
+
+A short loss is invisible but for the time it takes. After one that lasts, waiting calls fail, and new ones fail at
+once, until a new connection stands.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ RedisValue: TypeAlias = "bytes | int | list[RedisValue] | None"
 READ_BYTES = 256 * 1024
 MAX_WAITING = 100_000
 RECONNECT_FIRST_S = 0.05
-RECONNECT_LAST_S = 2.0
+RECONNECT_LAST_S = 0.5
+#: How long calls wait for a connection to come back.
+PATIENCE_S = 2.0
 #: What a lost connection raises out of redis-py. The RuntimeError is uvloop's, for a write to a connection that broke
 #: since it was last looked at; asyncio's own loop drops such a write and tells the reader.
 LOST_CONNECTION = (TimeoutError, RedisError, OSError, RuntimeError)
@@ -79,6 +84,12 @@ class Link:
         self._pool = pool
         self._greeting = greeting
         self._timeout = timeout_s
+        #: Until when calls wait for a connection.
+        self._patient_until = 0.0
+        self._impatience: asyncio.TimerHandle | None = None
+        self._begun = 0.0
+        self._proved_good = False
+        self._failure = ""
         self._unsent: deque[_Call] = deque()
         self._inflight: deque[_Call] = deque()
         self._writer: asyncio.StreamWriter | None = None
@@ -96,6 +107,7 @@ class Link:
         if self._tasks:
             return
         self._loop = asyncio.get_running_loop()
+        self._be_patient()
         self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._expire_calls())]
 
     async def close(self) -> None:
@@ -104,6 +116,8 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        if self._impatience is not None:
+            self._impatience.cancel()
         self._fail_all(StoreUnavailable("the connection to the store was closed"))
 
     def call(self, *command: bytes | str | float) -> asyncio.Future[RedisValue]:
@@ -112,6 +126,9 @@ class Link:
         future: asyncio.Future[RedisValue] = loop.create_future()
         if len(self._unsent) >= MAX_WAITING:
             future.set_exception(StoreUnavailable("too many calls wait for the store"))
+            return future
+        if self._writer is None and loop.time() >= self._patient_until:
+            future.set_exception(StoreUnavailable())
             return future
         self._unsent.append(_Call(_pack(command), future, loop.time() + self._timeout))
         if self._writer is not None and not self._flush_scheduled:
@@ -139,13 +156,20 @@ class Link:
             try:
                 await self._converse(await self._connect())
             except (*LOST_CONNECTION, EOFError, hiredis.ProtocolError, _NotNow) as error:
-                level = log.error if isinstance(error, AuthenticationError) else log.warning
-                level("store_connection_failed", error=str(error) or type(error).__name__)
+                self._tell(error)
             except Exception:
                 # Without this loop every later call would wait in vain.
                 log.exception("store_connection_crashed")
             await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))
             self._delay = min(self._delay * 2, RECONNECT_LAST_S)
+
+    def _tell(self, error: Exception) -> None:
+        """Logs why there is no connection, unless it is the reason that was given last."""
+        failure = str(error) or type(error).__name__
+        if failure != self._failure:
+            level = log.error if isinstance(error, AuthenticationError) else log.warning
+            level("store_connection_failed", error=failure)
+        self._failure = failure
 
     async def _connect(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -158,9 +182,9 @@ class Link:
         try:
             await self._exchange(connection)
         finally:
-            self._writer = None
             self._unsent.extendleft(reversed(self._inflight))
             self._inflight.clear()
+            self._lose()
             with contextlib.suppress(*LOST_CONNECTION):
                 await connection.disconnect(nowait=True)
 
@@ -192,14 +216,40 @@ class Link:
         data could be ready in the middle of what follows, and would run some calls before those it refused.
         """
         self._writer = writer
+        self._begun, self._proved_good = self._running_loop().time(), False
         self._flush()
+
+    def _lose(self) -> None:
+        """The connection is gone, or was none yet.
+
+        A server that refuses what is asked of it can be connected to again and again; only one that has answered, or
+        stood for long, begins a new patience when it is lost.
+        """
+        stood = self._writer is not None
+        self._writer = None
+        now = self._running_loop().time()
+        if stood and (self._proved_good or now - self._begun >= PATIENCE_S):
+            self._be_patient()
+        elif now >= self._patient_until:
+            self._fail_all(StoreUnavailable())
+
+    def _be_patient(self) -> None:
+        loop = self._running_loop()
+        self._patient_until = loop.time() + PATIENCE_S
+        if self._impatience is not None:
+            self._impatience.cancel()
+        self._impatience = loop.call_at(self._patient_until, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        if self._writer is None:
+            self._fail_all(StoreUnavailable())
 
     def _answer(self, reply: RedisValue | hiredis.ReplyError) -> None:
         error = str(reply) if isinstance(reply, hiredis.ReplyError) else None
         if error is not None and error.startswith(MOVING_ON):
             # Left in flight: it is sent again once a server that can take it is found.
             raise _NotNow(error)
-        self._delay = RECONNECT_FIRST_S
+        self._delay, self._proved_good, self._failure = RECONNECT_FIRST_S, True, ""
         call = self._inflight.popleft()
         if call.future.done():
             return

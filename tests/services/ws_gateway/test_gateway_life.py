@@ -70,6 +70,7 @@ class TestLease:
 
 
 class TestOutages:
+    @pytest.mark.usefixtures("patient_calls")
     async def test_a_short_one_is_survived_with_socket_and_task(
         self, durable_redis: EmbeddedRedis, namespace: str
     ) -> None:
