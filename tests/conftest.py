@@ -7,6 +7,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from xdist.remote import Producer
@@ -17,6 +18,7 @@ from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis
 from tests.support.clock import StoreClock
 from tests.support.distribution import OneWorkerForEachHub
+from tests.support.proxy import LossyProxy, lossy_proxy
 from tests.support.redis import redis_for_tests
 from tests.support.snapshot import wipe
 
@@ -55,6 +57,19 @@ def durable_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     server.start_blocking()
     yield server
     server.stop()
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[LossyProxy]:
+    """Stands in front of the Redis of ``redis_url`` and loses what it is told to lose."""
+    where = urlsplit(redis_url)
+    async with lossy_proxy(where.hostname or "127.0.0.1", where.port or 6379) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy_url(proxy: LossyProxy) -> str:
+    return f"redis://127.0.0.1:{proxy.port}/0"
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
+from agentcom.errors import StoreUnavailable
 from agentcom.store.agents import Connection
 from agentcom.store.store import Store
 from services.ws_gateway.message_calls import perform_message
@@ -32,6 +34,8 @@ from services.ws_gateway.replies import Result
 
 #: Agents that one list_agents frame names.
 LISTED_AGENTS = 1_000
+#: A pong waits no longer for the store. Clients drop a hub that takes ten seconds.
+PONG_WITHIN_S = 1.0
 
 
 def perform(
@@ -55,7 +59,7 @@ def perform(
                 operation.task_id, agent_id, generation=operation.generation, progress=operation.progress
             )
         case Heartbeat():
-            return store.agents.heartbeat(agent_id, conn=conn)
+            return _heartbeat(store, agent_id, conn=conn)
         case Fail():
             return store.tasks.fail(
                 operation.task_id, agent_id, conn=conn, generation=operation.generation, reason=operation.reason
@@ -88,3 +92,11 @@ def perform(
                 )
             )
     assert_never(operation)
+
+
+async def _heartbeat(store: Store, agent_id: str, *, conn: str) -> int:
+    try:
+        async with asyncio.timeout(PONG_WITHIN_S):
+            return await store.agents.heartbeat(agent_id, conn=conn)
+    except TimeoutError as error:
+        raise StoreUnavailable from error

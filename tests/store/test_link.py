@@ -7,7 +7,6 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import structlog
@@ -22,7 +21,7 @@ from agentcom.store.store import Store
 from services.local.redis_server import EmbeddedRedis
 from tests.support.builders import a_task
 from tests.support.eventually import eventually
-from tests.support.proxy import LossyProxy, lossy_proxy
+from tests.support.proxy import LossyProxy
 
 
 def no_greeting() -> Sequence[tuple[bytes, ...]]:
@@ -39,18 +38,6 @@ async def linked(
         yield link
     finally:
         await link.close()
-
-
-@pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[LossyProxy]:
-    where = urlsplit(redis_url)
-    async with lossy_proxy(where.hostname or "127.0.0.1", where.port or 6379) as running:
-        yield running
-
-
-@pytest.fixture
-def proxy_url(proxy: LossyProxy) -> str:
-    return f"redis://127.0.0.1:{proxy.port}/0"
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ class TestRequests:
     def test_without_an_answer_of_the_store_the_client_may_try_again(self, agent: Peer) -> None:
         frame = agent.error(COMPLETE, StoreUnavailable())
         assert (frame["error"], frame["retryable"]) == ("task_complete_failed: store_unavailable", True)
-        assert agent.error({"type": "ping"}, StoreUnavailable())["error"] == "store_unavailable"
+        assert agent.error({"type": "list_agents"}, StoreUnavailable())["error"] == "store_unavailable"
 
     @pytest.mark.parametrize("task_id", ["task-0:history", "x" * 129])
     def test_an_id_that_was_never_given_out_is_not_looked_up(self, agent: Peer, task_id: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -22,6 +22,7 @@ from services.ws_gateway.session import Phase
 from tests.services.ws_gateway.support import Client, GatewayHub
 from tests.support.eventually import eventually
 from tests.support.hub import HubProcesses
+from tests.support.proxy import LossyProxy
 
 WIDE = tuple(f"{number:03d}{'x' * 120}" for number in range(100))
 
@@ -86,6 +87,24 @@ class TestOutages:
             await client.until("pong")
             second = await hub.submit()
             assert (await client.until("task_assign"))["task_id"] == second
+
+    @pytest.mark.parametrize("how", ["silent", "gone"])
+    async def test_a_ping_is_answered_without_the_store(
+        self, proxy: LossyProxy, proxy_url: str, namespace: str, how: Literal["silent", "gone"]
+    ) -> None:
+        async with GatewayHub(proxy_url, namespace, gateway_lease_ms=60_000) as hub:
+            client = await hub.agent("a1")
+            proxy.hold()
+            if how == "gone":
+                proxy.refuse()
+                proxy.cut()
+            await client.send({"type": "list_agents"})
+            await client.send({"type": "ping"})
+            pong = await client.receive()
+            assert (pong["type"], type(pong["timestamp"])) == ("pong", int)
+            proxy.release()
+            await eventually(lambda: hub.gateway_store.link.connected)
+            await client.until("agents", "error")
 
     async def test_pushes_go_on_where_they_stopped(self, hub: GatewayHub) -> None:
         """Also when the reader's own connection is cut again and again."""
