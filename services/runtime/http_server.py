@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 
 import structlog
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from services.runtime.component import BaseComponent, StartupError
 from services.runtime.http_protocol import HttpProtocol
+from services.runtime.websocket_protocol import WebSocketProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,7 @@ class HttpServer(BaseComponent):
         return uvicorn.Config(
             self._app,
             http=HttpProtocol,
-            ws=WebSocketsSansIOProtocol,
+            ws=WebSocketProtocol,
             ws_max_size=self._ws_max_size,
             ws_per_message_deflate=False,
             ws_ping_interval=self._ws_ping_interval,

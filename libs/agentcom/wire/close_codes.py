@@ -18,7 +18,7 @@ class CloseCode(IntEnum):
     """Why a socket is closed."""
 
     VIOLATIONS = 1008  #: too many invalid frames or identify attempts, or a cooldown; reconnect after the cooldown
-    FRAME_TOO_BIG = 1009  #: a frame is larger than max_frame_bytes
+    FRAME_TOO_BIG = 1009  #: a message is larger than max_frame_bytes, or comes in thousands of fragments
     SHUTTING_DOWN = 1012  #: this gateway stops; another one takes over
     SLOW_CONSUMER = 4000  #: the client does not read and its outbound queue is full
     STALE = 4001  #: the hub no longer counts this connection as alive

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import httpx
 import pytest
 import structlog
 import websockets
 from websockets.asyncio.client import connect
 
+from services.runtime.websocket_protocol import MAX_FRAGMENTS
 from tests.services.ws_gateway.support import GatewayHub
 from tests.support.eventually import eventually
 
@@ -59,6 +62,23 @@ async def test_a_huge_frame_closes_the_socket(redis_url: str, namespace: str) ->
             await eventually(lambda: [line for line in logs if line["event"] == "session_ended"] != [])
         (line,) = [line for line in logs if line["event"] == "session_ended"]
         assert (line["closed_by"], line["close_code"]) == ("hub", 1009)
+
+
+async def test_a_message_may_come_in_pieces(hub: GatewayHub) -> None:
+    client = await hub.agent("a1")
+    for _ in range(2):
+        text = '{"type":"ping"}'
+        pieces = [*text, *[""] * (MAX_FRAGMENTS - len(text) - 1)]  # and one that ends it
+        await client.socket.send(pieces)
+        assert (await client.receive())["type"] == "pong"
+
+
+@pytest.mark.parametrize("piece", ["", b""])
+async def test_a_message_in_too_many_pieces_closes_the_socket(hub: GatewayHub, piece: str | bytes) -> None:
+    client = await hub.agent("a1")
+    with contextlib.suppress(websockets.ConnectionClosed):
+        await client.socket.send([piece] * (MAX_FRAGMENTS + 1))
+    assert (await client.closed())[0] == 1009
 
 
 async def test_a_text_frame_that_is_no_text_closes_the_socket(hub: GatewayHub) -> None:
