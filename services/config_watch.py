@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import structlog
 
-from agentcom.errors import StoreUnavailable
 from agentcom.observe.logging import LEVELS, set_level
 from agentcom.settings import Settings
 from agentcom.store.config import LOG_LEVEL
 from agentcom.store.services import ServiceStore
 from agentcom.store.store import Store
 from services.outage import Outage
-from services.runtime import BaseComponent, pause
+from services.store_listener import StoreListener
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[str | None], None]
 """Gets a setting's value as it was stored; None if it was never changed."""
 
-_TURN_S: Final = 1.0
 
-
-class ConfigWatch(BaseComponent):
+class ConfigWatch(StoreListener):
     """Calls a handler with its setting's value at the start, at every change, and after every loss of the store."""
 
     def __init__(self, services: ServiceStore, handlers: Mapping[str, Handler], *, name: str) -> None:
@@ -34,26 +28,7 @@ class ConfigWatch(BaseComponent):
         self._services = services
         self._handlers = handlers
 
-    async def run(self, stop: asyncio.Event) -> None:
-        outage = Outage()
-        while not stop.is_set():
-            listening = asyncio.create_task(self._listen(outage), name=f"{self.name}.listen")
-            try:
-                while not listening.done() and not await pause(stop, _TURN_S):
-                    self.touch()
-            finally:
-                listening.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({listening})
-            if listening.cancelled():
-                return
-            error = listening.exception()
-            if not isinstance(error, StoreUnavailable):
-                raise error or RuntimeError("the subscription ended")
-            self.touch()
-            await outage.wait(stop, error)
-
-    async def _listen(self, outage: Outage) -> None:
+    async def listen(self, outage: Outage) -> None:
         async for name in self._services.config_changes():
             if name is None:
                 outage.over()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from enum import Enum, auto
 from typing import Final, Protocol
 
-import structlog
-
-from agentcom.errors import StoreUnavailable
 from agentcom.settings import SECOND, Settings
 from agentcom.store.admin_log import AdminLog
 from agentcom.store.gateways import GatewayStore
@@ -20,14 +15,11 @@ from services.api.errors import AdminOnly, OperatorOnly, Unauthorized
 from services.api.limits import RequestLimits
 from services.api.request import ApiRequest
 from services.outage import Outage
-from services.runtime import BaseComponent, pause
-
-log = structlog.get_logger(__name__)
+from services.store_listener import StoreListener
 
 MAX_REMEMBERED: Final = 10_000
 MAX_TOKEN_LENGTH: Final = 512
 _SCHEME: Final = "Bearer "
-_TURN_S: Final = 1.0
 
 
 class Access(Enum):
@@ -102,7 +94,7 @@ class Authenticator:
         self._remembered.clear()
 
 
-class RevocationListener(BaseComponent):
+class RevocationListener(StoreListener):
     """Tells an Authenticator of every revocation, whichever process it was made in."""
 
     def __init__(self, gateways: GatewayStore, authenticator: Authenticator) -> None:
@@ -110,27 +102,10 @@ class RevocationListener(BaseComponent):
         self._gateways = gateways
         self._authenticator = authenticator
 
-    async def run(self, stop: asyncio.Event) -> None:
-        outage = Outage()
-        while not stop.is_set():
-            listening = asyncio.create_task(self._listen(outage), name="revocations.listen")
-            try:
-                while not listening.done() and not await pause(stop, _TURN_S):
-                    self.touch()
-            finally:
-                self._authenticator.distrust()
-                listening.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({listening})
-            if listening.cancelled():
-                return
-            error = listening.exception()
-            if not isinstance(error, StoreUnavailable):
-                raise error or RuntimeError("the subscription ended")
-            self.touch()
-            await outage.wait(stop, error)
+    def lost(self) -> None:
+        self._authenticator.distrust()
 
-    async def _listen(self, outage: Outage) -> None:
+    async def listen(self, outage: Outage) -> None:
         async for notice in self._gateways.listen(["revoked"]):
             if notice.channel == "subscribed":
                 outage.over()
