@@ -19,7 +19,7 @@ from services.store_listener import StoreListener
 
 MAX_REMEMBERED: Final = 10_000
 MAX_TOKEN_LENGTH: Final = 512
-_SCHEME: Final = "Bearer "
+_SCHEME: Final = "bearer"
 
 
 class Access(Enum):
@@ -150,10 +150,10 @@ class Gate:
         value = request.headers.get(b"authorization")
         if value is None:
             return None
-        text = value.decode("latin-1")
-        if not text.startswith(_SCHEME):
+        scheme, _, token = value.decode("latin-1").partition(" ")
+        if scheme.lower() != _SCHEME:
             raise Unauthorized("The Authorization header must be: Bearer <token>")
-        principal = await self._authenticator.find(text[len(_SCHEME) :].strip())
+        principal = await self._authenticator.find(token.strip())
         if principal is None:
             raise Unauthorized("This token is not valid, or was revoked.")
         return principal

@@ -258,3 +258,10 @@ async def test_a_plain_client_sees_the_refusal_with_a_hint(redis_url: str, setti
     async with opened(redis_url, settings, client_address=("10.0.0.9", 1)) as api:
         response: httpx.Response = await api.client.get("/api/agents")
         assert "Bearer" in refused(response, 401, "unauthorized")["hint"]
+
+
+@pytest.mark.parametrize("written", ["Bearer {}", "bearer {}", "BEARER   {}"])
+async def test_the_scheme_may_be_in_any_case(api: Api, written: str) -> None:
+    headers = {"authorization": written.format(api.agent)}
+    assert (await api.client.get("/api/tasks", headers=headers)).status_code == 200
+    refused(await api.client.get("/api/tasks", headers={"authorization": f"bearer{api.agent}"}), 401, "unauthorized")
