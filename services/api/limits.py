@@ -48,7 +48,7 @@ class RequestLimits:
         guard = None if tier is None else self._limiter.guard(self.identity(request), lane=Lane.HTTP, tier=tier)
         if guard is None:
             return await work()
-        if request.scope["method"] == "GET":
+        if request.scope["method"] in {"GET", "HEAD"}:
             return await self._limiter.read(guard, work)
         return await self._limiter.change(guard, work)
 

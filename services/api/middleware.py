@@ -60,6 +60,8 @@ class Edge:
                 headers = [*message["headers"], (b"x-request-id", request_id.encode())]
                 given = {name for name, _ in headers}
                 message = {**message, "headers": [*headers, *(pair for pair in _COMMON if pair[0] not in given)]}
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:

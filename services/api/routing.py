@@ -27,7 +27,8 @@ _PRIVILEGED: Final = frozenset({Access.OPERATOR, Access.ADMIN})
 class Endpoint(BaseRoute):
     """Matches one method and path, reads the body, lets the caller in, and sends the handler's answer.
 
-    Another method at the same path is no match, so that it ends in "not found" like an unknown path.
+    Another method at the same path is no match, so that it ends in "not found" like an unknown path; but where there is
+    GET there is HEAD.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Endpoint(BaseRoute):
     ) -> None:
         """``audited``: whether what is done here is kept in the admin log; by default all that operators change."""
         self.method = method
+        self._methods = {method, "HEAD"} if method == "GET" else {method}
         self.path = path
         self.access = access
         self.tier = TIERS.get((method, path))
@@ -54,7 +56,7 @@ class Endpoint(BaseRoute):
         self._pattern = compile_path(path)[0] if "{" in path else None
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http" or scope["method"] != self.method:
+        if scope["type"] != "http" or scope["method"] not in self._methods:
             return Match.NONE, {}
         if self._pattern is None:
             return (Match.FULL, {"path_params": {}}) if scope["path"] == self.path else (Match.NONE, {})

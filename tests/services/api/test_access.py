@@ -265,3 +265,28 @@ async def test_the_scheme_may_be_in_any_case(api: Api, written: str) -> None:
     headers = {"authorization": written.format(api.agent)}
     assert (await api.client.get("/api/tasks", headers=headers)).status_code == 200
     refused(await api.client.get("/api/tasks", headers={"authorization": f"bearer{api.agent}"}), 401, "unauthorized")
+
+
+class TestHead:
+    @pytest.mark.parametrize("path", ["/api/tasks", "/api/schemas", "/docs", "/api/tasks/task-0", "/api/tasks?limit=x"])
+    async def test_it_has_the_head_of_get(self, api: Api, path: str) -> None:
+        whole, head = await api("GET", path), await api("HEAD", path)
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        for name in ("content-type", "content-length", "cache-control", "vary"):
+            assert head.headers[name] == whole.headers[name]
+        assert head.headers["x-request-id"]
+
+    async def test_health_has_one(self, api: Api) -> None:
+        assert (await api.client.head("/health")).status_code == 200
+
+    async def test_it_is_let_in_like_get(self, api: Api) -> None:
+        assert (await api.client.head("/api/tasks")).status_code == 401
+        assert (await api("HEAD", "/api/admin/audit")).status_code == 403
+
+    async def test_where_there_is_no_get_there_is_none(self, api: Api) -> None:
+        response = await api("HEAD", "/api/onboard/register")
+        assert (response.status_code, response.content) == (404, b"")
+
+    async def test_it_takes_from_the_bucket_of_get(self, redis_url: str, settings: Settings) -> None:
+        async with opened(redis_url, settings.model_copy(update={"rate_light": 1})) as api:
+            assert [(await api("HEAD", "/api/tasks")).status_code for _ in range(2)] == [200, 429]

@@ -152,9 +152,20 @@ async def test_header_injection_stays_outside(process: ServiceProcess, client: h
     assert b"a\tb" not in head
 
 
-async def test_head_and_websockets_are_not_served(process: ServiceProcess, client: httpx.AsyncClient) -> None:
-    head = await client.head("/health")
-    assert (head.status_code, head.content) == (404, b"")
+async def test_head_is_answered_like_get_without_a_body(process: ServiceProcess, client: httpx.AsyncClient) -> None:
+    answer = await exchange(
+        process, b"HEAD /api/schemas HTTP/1.1\r\nhost: x\r\n\r\n", b"GET /nope HTTP/1.0\r\nhost: x\r\n\r\n"
+    )
+    first, second, body = answer.split(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200")
+    assert second.startswith(b"HTTP/1.1 404")
+    assert orjson.loads(body)["error"] == "not_found"
+    whole = await client.get("/api/schemas")
+    assert f"content-length: {len(whole.content)}".encode() in first.lower()
+    assert (await client.head("/health/live")).status_code == 200
+
+
+async def test_websockets_are_not_served(process: ServiceProcess, client: httpx.AsyncClient) -> None:
     upgrade = (
         b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
