@@ -84,10 +84,11 @@ def _shown(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string of at most ``limit`` characters. ``secret`` values are never shown."""
+    """A string of at most ``limit`` characters. ``secret`` values are never shown; ``filled`` ones are not blank."""
 
     limit: int
     secret: bool = False
+    filled: bool = False
 
     def check(self, name: str, value: object) -> Problem | None:
         if not isinstance(value, str):
@@ -100,6 +101,8 @@ class Text:
             return problem_with(name, Code.TOO_LONG, detail, value=value)
         if "\x00" in value:
             return problem(name, Code.INVALID_FORMAT, "must not have a NUL character")
+        if self.filled and not value.strip():
+            return problem(name, Code.REQUIRED, "must not be blank")
         return None
 
 

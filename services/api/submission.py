@@ -44,7 +44,7 @@ TIMES: Final = ("complete_by", "expires_at", "run_at")
 def submission_schema(settings: Settings) -> Schema:
     """The fields of a submission."""
     return Schema(
-        required={"description": Text(MAX_DESCRIPTION)},
+        required={"description": Text(MAX_DESCRIPTION, filled=True)},
         optional={
             "complete_by": Integer(),
             "expires_at": Integer(),

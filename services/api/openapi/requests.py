@@ -93,7 +93,8 @@ def field_schema(field: Field) -> Described:
     """One field as JSON Schema."""
     match field:
         case Text():
-            return {"type": "string", "maxLength": field.limit}
+            described: Described = {"type": "string", "maxLength": field.limit}
+            return {**described, "minLength": 1, "pattern": r"\S"} if field.filled else described
         case Key():
             return {"type": "string", "minLength": 1, "maxLength": field.limit}
         case MessageIdField():

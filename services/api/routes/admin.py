@@ -24,7 +24,7 @@ MAX_BODY_BYTES: Final = 16 * 1024
 def push_schema(settings: Settings) -> Schema:
     """The fields of a pushed task."""
     return Schema(
-        required={"agent_id": AgentIdField(), "description": Text(MAX_DESCRIPTION)},
+        required={"agent_id": AgentIdField(), "description": Text(MAX_DESCRIPTION, filled=True)},
         optional={"metadata": JsonObject(settings.max_metadata_bytes)},
     )
 

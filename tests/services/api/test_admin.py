@@ -153,6 +153,8 @@ class TestPushedTasks:
             "description": "required",
             "metadata": "wrong_type",
         }
+        blank = await api("POST", "/api/admin/push-task", {"agent_id": "w1", "description": " "}, token=operator)
+        assert field_codes(blank) == {"description": "required"}
 
 
 class TestReset:

@@ -132,6 +132,8 @@ FIELDS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("a number for a text", {"description": 5}, {"description": "wrong_type"}),
     ("a list for a text", {"description": ["x"]}, {"description": "wrong_type"}),
     ("a long text", {"description": "x" * 10_001}, {"description": "too_long"}),
+    ("an empty text", {"description": ""}, {"description": "required"}),
+    ("a blank text", {"description": " \t\n\u3000"}, {"description": "required"}),
     ("a NUL", {"description": "a\x00b"}, {"description": "invalid_format"}),
     ("no end of accents", {"description": "a" + "\u0301" * 400_000}, {"description": "too_long"}),
     ("a priority of one's own", {"priority": "asap"}, {"priority": "unknown_value"}),
