@@ -47,6 +47,13 @@ class JsonTooDeep(HttpError):
     http_status = 400
 
 
+class DuplicateHeader(HttpError):
+    """The request has a header twice that may come once."""
+
+    code = "duplicate_header"
+    http_status = 400
+
+
 class InvalidQuery(HttpError):
     """The query string is not valid percent-encoded UTF-8."""
 

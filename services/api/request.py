@@ -10,10 +10,15 @@ from urllib.parse import parse_qsl
 from starlette.types import Scope
 
 from agentcom.store.tokens import Principal
-from services.api.errors import InvalidQuery, Unauthorized
+from services.api.errors import DuplicateHeader, InvalidQuery, Unauthorized
 
 _MAX_QUERY_BYTES: Final = 16 * 1024
 _MAX_QUERY_FIELDS: Final = 64
+_SHOWN_CHARACTERS: Final = 64
+#: Headers of which a request has one or none: which of two would count is anybody's guess.
+_SINGLE: Final = frozenset(
+    {b"authorization", b"content-encoding", b"content-type", b"idempotency-key", b"x-enrolment-key"}
+)
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -45,7 +50,7 @@ class ApiRequest:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """Query parameters; of a repeated one the last. Raises InvalidQuery."""
+        """Query parameters. Raises InvalidQuery, also for one that comes twice."""
         raw: bytes = self.scope["query_string"]
         if not raw:
             return {}
@@ -61,4 +66,24 @@ class ApiRequest:
             raise InvalidQuery from error
         except ValueError as error:
             raise InvalidQuery(f"The query string has more than {_MAX_QUERY_FIELDS} parameters.") from error
-        return dict(pairs)
+        query = dict(pairs)
+        if len(query) < len(pairs):
+            raise InvalidQuery(f"The query string has the parameter {_first_repeated(pairs)!r} twice.")
+        return query
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """A request's headers; of a repeated one the last. Raises DuplicateHeader for one that may come once."""
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        names = [name for name, _ in pairs if name in _SINGLE]
+        if len(names) > len(set(names)):
+            name = next(name for name in names if names.count(name) > 1).decode()
+            raise DuplicateHeader(f"The request has the header {name} twice.", header=name)
+    return headers
+
+
+def _first_repeated(pairs: list[tuple[str, str]]) -> str:
+    names = [name for name, _ in pairs]
+    return next(name for name in names if names.count(name) > 1)[:_SHOWN_CHARACTERS]

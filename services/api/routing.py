@@ -14,7 +14,7 @@ from services.api.auth import Access, Gate
 from services.api.errors import CLOSE, HttpError
 from services.api.json_body import discard_body, parse_body, read_body
 from services.api.limits import TIERS
-from services.api.request import ApiRequest
+from services.api.request import ApiRequest, headers_of
 
 Handler = Callable[[ApiRequest], Awaitable[Answer]]
 
@@ -64,7 +64,7 @@ class Endpoint(BaseRoute):
         return (Match.NONE, {}) if match is None else (Match.FULL, {"path_params": match.groupdict()})
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = headers_of(scope)
         request = ApiRequest(scope, headers)
         if self._reads_body:
             large = _may_be_large(headers)

@@ -110,6 +110,8 @@ REQUESTS = [
     Mistake("invalid UTF-8 in the query", 400, "invalid_query", path=f"{TASKS}?status=%ff"),
     Mistake("a hundred parameters", 400, "invalid_query", path=f"{TASKS}?{'a=1&' * 100}"),
     Mistake("an endless query", 400, "invalid_query", path=f"{TASKS}?a={'x' * 20_000}"),
+    Mistake("a parameter twice", 400, "invalid_query", path=f"{TASKS}?limit=1&limit=2"),
+    Mistake("a parameter twice, the same", 400, "invalid_query", path=f"{TASKS}?limit=1&status=queued&li%6dit=1"),
 ]
 
 
@@ -124,6 +126,22 @@ async def test_a_request_gone_wrong(api: Api, mistake: Mistake) -> None:
         assert response.headers["www-authenticate"].startswith("Bearer")
     if mistake.status == 413:
         assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "Authorization", "Content-Type", "X-Enrolment-Key"])
+@pytest.mark.parametrize("second", ["same", "other"])
+async def test_a_header_twice(api: Api, name: str, second: str) -> None:
+    headers = {"authorization": f"Bearer {api.agent}", "content-type": "application/json"}
+    first = headers.pop(name.lower(), "same")
+    repeated = [*headers.items(), (name, first), (name.lower(), first if second == "same" else second)]
+    response = await api.client.post(TASKS, content=b'{"description":"x"}', headers=repeated)
+    assert refused(response, 400, "duplicate_header")["header"] == name.lower()
+    assert (await api("GET", TASKS)).json()["count"] == 0
+
+
+async def test_other_headers_may_come_twice(api: Api) -> None:
+    twice = [("authorization", f"Bearer {api.agent}"), ("accept", "a/b"), ("accept", "c/d")]
+    assert (await api.client.get(TASKS, headers=twice)).status_code == 200
 
 
 FIELDS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
