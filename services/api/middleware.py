@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentcom.errors import AgentComError
 from services.api.answer import answer
-from services.api.errors import InternalError, error_body, error_headers
+from services.api.errors import InternalError, RouteNotFound, error_body, error_headers
 from services.api.json_body import ClientGone
+from services.runtime import refuse_handshake
 
 log = structlog.get_logger(__name__)
 _levels = logging.getLogger(__name__)
@@ -41,8 +42,7 @@ class Edge:
             case "http":
                 await self._serve(scope, receive, send)
             case "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1000, "reason": ""})
+                await _refuse_socket(scope, receive, send)
             case "lifespan":
                 await _live(receive, send)
 
@@ -83,6 +83,12 @@ class Edge:
 async def _send_error(error: AgentComError, send: Send) -> None:
     response = answer(error_body(error), status=error.http_status, headers=error_headers(error))
     await response.send(send, accept_encoding=b"")
+
+
+async def _refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    error = RouteNotFound("There are no WebSockets here; agents connect to /ws of the gateway.")
+    headers = ((b"x-request-id", _request_id(scope).encode()), *_COMMON)
+    await refuse_handshake(scope, receive, send, status=error.http_status, document=error_body(error), headers=headers)
 
 
 async def _live(receive: Receive, send: Send) -> None:

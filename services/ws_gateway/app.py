@@ -1,14 +1,13 @@
-"""The ASGI application: ``/ws`` for agents, everything else to another application, if there is one."""
+"""The ASGI application: ``/ws`` for agents, other plain requests to another application, if there is one."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import orjson
 
+from services.runtime import refuse_handshake
 from services.ws_gateway.connection import Receive
 from services.ws_gateway.gateway import Gateway
 from services.ws_gateway.outbound_queue import SendMessage
@@ -17,7 +16,6 @@ Scope: TypeAlias = dict[str, Any]
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 PATH: Final = "/ws"
-CLOSING_S: Final = 1.0
 
 Response: TypeAlias = tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]
 
@@ -43,7 +41,7 @@ _UNAVAILABLE: Final[Response] = (
 
 
 def create_app(gateway: Gateway, *, fallback: AsgiApp | None = None) -> AsgiApp:
-    """``fallback`` gets every request that is not for ``/ws``, and the lifespan."""
+    """``fallback`` gets every plain request that is not for ``/ws``, and the lifespan."""
 
     async def app(scope: Scope, receive: Receive, send: SendMessage) -> None:
         kind = scope["type"]
@@ -56,13 +54,13 @@ def create_app(gateway: Gateway, *, fallback: AsgiApp | None = None) -> AsgiApp:
             if kind == "websocket":
                 await _serve_socket(gateway, scope, receive, send)
             else:
-                await _respond(send, _UPGRADE_REQUIRED, prefix="http")
-        elif fallback is not None:
-            await fallback(scope, receive, send)
+                await _respond(send, _UPGRADE_REQUIRED)
         elif kind == "websocket":
             await _refuse_socket(scope, receive, send, _NOT_FOUND)
+        elif fallback is not None:
+            await fallback(scope, receive, send)
         else:
-            await _respond(send, _NOT_FOUND, prefix="http")
+            await _respond(send, _NOT_FOUND)
 
     return app
 
@@ -78,25 +76,16 @@ async def _serve_socket(gateway: Gateway, scope: Scope, receive: Receive, send: 
 
 
 async def _refuse_socket(scope: Scope, receive: Receive, send: SendMessage, response: Response) -> None:
-    """Answers the handshake with an HTTP response, or with the server's own refusal if it can't do that."""
-    await receive()  # websocket.connect
-    if "websocket.http.response" in (scope.get("extensions") or {}):
-        await _respond(send, response, prefix="websocket.http")
-        # uvicorn logs an error if the application returns before the connection is gone, which it says twice.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSING_S):
-                await receive()
-                await receive()
-    else:
-        await send({"type": "websocket.close"})
+    status, document, headers = response
+    await refuse_handshake(scope, receive, send, status=status, document=document, headers=headers)
 
 
-async def _respond(send: SendMessage, response: Response, *, prefix: str) -> None:
+async def _respond(send: SendMessage, response: Response) -> None:
     status, document, extra = response
     body = orjson.dumps(document)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
-    await send({"type": f"{prefix}.response.start", "status": status, "headers": headers})
-    await send({"type": f"{prefix}.response.body", "body": body})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _lifespan(receive: Receive, send: SendMessage) -> None:

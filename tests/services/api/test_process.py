@@ -170,7 +170,10 @@ async def test_websockets_are_not_served(process: ServiceProcess, client: httpx.
         b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-    assert (await exchange(process, upgrade)).startswith(b"HTTP/1.1 403")
+    head, _, body = (await exchange(process, upgrade)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404")
+    assert b"x-request-id: " in head.lower()
+    assert orjson.loads(body)["error"] == "not_found"
     assert process.defects() == []
 
 

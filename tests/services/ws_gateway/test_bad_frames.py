@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import httpx
+import orjson
 import pytest
 import structlog
 import websockets
@@ -106,6 +107,10 @@ async def test_a_plain_request_is_told_to_upgrade(hub: GatewayHub) -> None:
         assert (await http.get("/health/live")).status_code == 200
 
 
-async def test_only_one_path_is_for_agents(hub: GatewayHub) -> None:
-    with pytest.raises(websockets.InvalidStatus):
-        await connect(hub.url + "/other", proxy=None)
+@pytest.mark.parametrize("path", ["/other", "/dashboard"])
+async def test_only_one_path_is_for_agents(hub: GatewayHub, path: str) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refusal:
+        await connect(hub.url + path, proxy=None)
+    response = refusal.value.response
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/json; charset=utf-8")
+    assert orjson.loads(response.body or b"")["error"] == "not_found"
