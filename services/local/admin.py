@@ -47,7 +47,7 @@ async def hub_store(settings: Settings) -> AsyncIterator[Store]:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await store.services.ping()
-        except TimeoutError:
+        except (TimeoutError, StoreUnavailable):
             where = "of AGENTCOM_REDIS_URL" if settings.redis_url else f"in {shown(settings.data_dir)}"
             raise StoreUnavailable(f"The Redis {where} does not answer; is it running?") from None
         yield store
