@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import wraps
+from collections.abc import AsyncIterator
 from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
 from agentcom_client.events import agent_events
+from agentcom_client.methods import Methods
 from agentcom_client.trial import Patience, Trial, connection
 from agentcom_client.types import Frame, Task
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Asked(Generic[P, T]):
-    """A method of the client: what it asks for is told by a function of :mod:`agentcom_client.calls`."""
-
-    def __init__(self, call: Callable[P, Call[T]]) -> None:
-        self._call = call
-        self.__doc__ = call.__doc__
-
-    @overload
-    def __get__(self, client: None, owner: type[AsyncClient]) -> Asked[P, T]: ...
-    @overload
-    def __get__(self, client: AsyncClient, owner: type[AsyncClient]) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __get__(
-        self, client: AsyncClient | None, owner: type[AsyncClient]
-    ) -> Asked[P, T] | Callable[P, Coroutine[Any, Any, T]]:
-        if client is None:
-            return self
-
-        @wraps(self._call)
-        async def ask(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await client.ask(self._call(*args, **kwargs))
-
-        return ask
-
-
-class AsyncClient:
+class AsyncClient(Methods):
     """A hub, as the holder of a token. Use it as an asynchronous context manager."""
 
     def __init__(
@@ -112,34 +87,3 @@ class AsyncClient:
         ``identify`` are further fields of the identify frame, such as ``capabilities``. The agent counts as connected.
         """
         return agent_events(self._url, agent_id, self._token or "", presence=presence, fields=identify)
-
-    health = Asked(calls.health)
-    ready = Asked(calls.ready)
-    submit = Asked(calls.submit)
-    submit_task = Asked(calls.submit_task)
-    submit_many = Asked(calls.submit_many)
-    task = Asked(calls.task)
-    tasks = Asked(calls.tasks)
-    cancel = Asked(calls.cancel)
-    retry = Asked(calls.retry)
-    register = Asked(calls.register)
-    agents = Asked(calls.agents)
-    agent_states = Asked(calls.agent_states)
-    agent_state = Asked(calls.agent_state)
-    send = Asked(calls.send)
-    message = Asked(calls.message)
-    messages = Asked(calls.messages)
-    mailbox = Asked(calls.mailbox)
-    ack = Asked(calls.ack)
-    channels = Asked(calls.channels)
-    create_channel = Asked(calls.create_channel)
-    delete_channel = Asked(calls.delete_channel)
-    subscribe = Asked(calls.subscribe)
-    unsubscribe = Asked(calls.unsubscribe)
-    publish = Asked(calls.publish)
-    channel_history = Asked(calls.channel_history)
-    tokens = Asked(calls.tokens)
-    create_token = Asked(calls.create_token)
-    revoke_tokens = Asked(calls.revoke_tokens)
-    config = Asked(calls.config)
-    set_config = Asked(calls.set_config)

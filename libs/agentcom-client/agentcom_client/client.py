@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import wraps
 from os import PathLike
 from types import TracebackType
-from typing import Generic, ParamSpec, Self, TypeVar, overload
+from typing import Self, TypeVar
 
 import httpx
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
+from agentcom_client.methods import Methods
 from agentcom_client.trial import Patience, Trial, connection
 from agentcom_client.types import Task
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Asked(Generic[P, T]):
-    """A method of the client: what it asks for is told by a function of :mod:`agentcom_client.calls`."""
-
-    def __init__(self, call: Callable[P, Call[T]]) -> None:
-        self._call = call
-        self.__doc__ = call.__doc__
-
-    @overload
-    def __get__(self, client: None, owner: type[Client]) -> Asked[P, T]: ...
-    @overload
-    def __get__(self, client: Client, owner: type[Client]) -> Callable[P, T]: ...
-    def __get__(self, client: Client | None, owner: type[Client]) -> Asked[P, T] | Callable[P, T]:
-        if client is None:
-            return self
-
-        @wraps(self._call)
-        def ask(*args: P.args, **kwargs: P.kwargs) -> T:
-            return client.ask(self._call(*args, **kwargs))
-
-        return ask
-
-
-class Client:
+class Client(Methods):
     """A hub, as the holder of a token. Use it as a context manager."""
 
     def __init__(
@@ -102,34 +78,3 @@ class Client:
             if patience.is_over(task):
                 return task
             time.sleep(patience.pause(task))
-
-    health = Asked(calls.health)
-    ready = Asked(calls.ready)
-    submit = Asked(calls.submit)
-    submit_task = Asked(calls.submit_task)
-    submit_many = Asked(calls.submit_many)
-    task = Asked(calls.task)
-    tasks = Asked(calls.tasks)
-    cancel = Asked(calls.cancel)
-    retry = Asked(calls.retry)
-    register = Asked(calls.register)
-    agents = Asked(calls.agents)
-    agent_states = Asked(calls.agent_states)
-    agent_state = Asked(calls.agent_state)
-    send = Asked(calls.send)
-    message = Asked(calls.message)
-    messages = Asked(calls.messages)
-    mailbox = Asked(calls.mailbox)
-    ack = Asked(calls.ack)
-    channels = Asked(calls.channels)
-    create_channel = Asked(calls.create_channel)
-    delete_channel = Asked(calls.delete_channel)
-    subscribe = Asked(calls.subscribe)
-    unsubscribe = Asked(calls.unsubscribe)
-    publish = Asked(calls.publish)
-    channel_history = Asked(calls.channel_history)
-    tokens = Asked(calls.tokens)
-    create_token = Asked(calls.create_token)
-    revoke_tokens = Asked(calls.revoke_tokens)
-    config = Asked(calls.config)
-    set_config = Asked(calls.set_config)
