@@ -12,9 +12,10 @@ import httpx
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
+from agentcom_client.connection import connection
 from agentcom_client.events import agent_events
 from agentcom_client.methods import Methods
-from agentcom_client.trial import Patience, Trial, connection
+from agentcom_client.trial import Patience, Trial
 from agentcom_client.types import Frame, Task
 
 T = TypeVar("T")
@@ -38,13 +39,12 @@ class AsyncClient(Methods):
 
         Raises ValueError if that is no address, or no token, and OSError if the file cannot be used.
         """
-        self._url = url.rstrip("/")
         #: How many seconds this machine's clock was ahead of the hub's at its last answer, exact to about one.
         self.clock_skew: float | None = None
-        self._token = token
-        self._http = httpx.AsyncClient(
-            **connection(url, token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent)
+        self._connection = connection(
+            url, token=token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent
         )
+        self._http = httpx.AsyncClient(**self._connection.for_http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,7 +60,7 @@ class AsyncClient(Methods):
 
     async def ask(self, call: Call[T]) -> T:
         """Makes a request; again after a pause, if it may be repeated and the hub is away or asks to wait."""
-        trial = Trial(call, self._url)
+        trial = Trial(call, self._connection.url)
         while True:
             try:
                 response = await self._http.request(**trial.request)
@@ -86,4 +86,4 @@ class AsyncClient(Methods):
 
         ``identify`` are further fields of the identify frame, such as ``capabilities``. The agent counts as connected.
         """
-        return agent_events(self._url, agent_id, self._token or "", presence=presence, fields=identify)
+        return agent_events(self._connection, agent_id, presence=presence, fields=identify)

@@ -11,8 +11,9 @@ import httpx
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
+from agentcom_client.connection import connection
 from agentcom_client.methods import Methods
-from agentcom_client.trial import Patience, Trial, connection
+from agentcom_client.trial import Patience, Trial
 from agentcom_client.types import Task
 
 T = TypeVar("T")
@@ -36,13 +37,12 @@ class Client(Methods):
 
         Raises ValueError if that is no address, or no token, and OSError if the file cannot be used.
         """
-        self._url = url.rstrip("/")
         #: How many seconds this machine's clock was ahead of the hub's at its last answer, exact to about one.
         self.clock_skew: float | None = None
-        self._token = token
-        self._http = httpx.Client(
-            **connection(url, token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent)
+        self._connection = connection(
+            url, token=token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent
         )
+        self._http = httpx.Client(**self._connection.for_http)
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +58,7 @@ class Client(Methods):
 
     def ask(self, call: Call[T]) -> T:
         """Makes a request; again after a pause, if it may be repeated and the hub is away or asks to wait."""
-        trial = Trial(call, self._url)
+        trial = Trial(call, self._connection.url)
         while True:
             try:
                 response = self._http.request(**trial.request)

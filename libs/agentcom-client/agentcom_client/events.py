@@ -11,6 +11,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from agentcom_client.connection import Connection
 from agentcom_client.errors import HubError, HubUnreachable
 from agentcom_client.types import Frame
 
@@ -18,13 +19,12 @@ PING_EVERY_S: Final = 20.0
 
 
 async def agent_events(
-    url: str, agent_id: str, token: str, *, presence: bool, fields: Mapping[str, Any]
+    connection: Connection, agent_id: str, *, presence: bool, fields: Mapping[str, Any]
 ) -> AsyncIterator[Frame]:
     """Frames until the hub closes the socket. Raises HubError if it refuses the agent, HubUnreachable if it is away."""
-    scheme, _, rest = url.partition("://")
-    address = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws"
+    token = connection.token or ""
     try:
-        async with connect(address) as socket:
+        async with connect(**connection.for_websocket) as socket:
             subscribe = ["presence"] if presence else []
             identify = {"type": "identify", "agent_id": agent_id, "token": token, "subscribe": subscribe, **fields}
             await socket.send(json.dumps(identify))
@@ -42,7 +42,7 @@ async def agent_events(
                 pinging.cancel()
     except (OSError, WebSocketException) as error:
         if not isinstance(error, ConnectionClosed):
-            raise HubUnreachable(f"The hub at {address} does not answer: {error}") from error
+            raise HubUnreachable(f"The hub at {connection.url} takes no WebSocket: {error}") from error
 
 
 async def _ping(socket: ClientConnection) -> None:

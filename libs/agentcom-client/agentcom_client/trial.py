@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import email.utils
-import ssl
 import time
-from os import PathLike
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
@@ -25,35 +23,6 @@ FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 30.0
 POLL_FIRST_S: Final = 0.1
 POLL_LAST_S: Final = 2.0
-
-
-def connection(
-    url: str,
-    token: str | None,
-    *,
-    timeout: float,
-    trust_env: bool,
-    ca_file: str | PathLike[str] | None,
-    user_agent: str | None,
-) -> dict[str, Any]:
-    """How httpx reaches the hub.
-
-    Raises ValueError for what is no address, or no token; it never tells the token. OSError for a useless CA file.
-    """
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"{url} is no address of a hub: {error}") from error
-    has_host = address.scheme in {"http", "https"} and address.host and (address.port is None or address.port < 65_536)
-    if not has_host or address.query or address.fragment:
-        raise ValueError(f"{url} is no address of a hub; it should be like http://127.0.0.1:4000")
-    if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
-        raise ValueError("The token has characters that no token has: perhaps it was not copied as it is.")
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    if user_agent is not None:
-        headers["user-agent"] = user_agent
-    verify = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
-    return {"base_url": address, "headers": headers, "timeout": timeout, "trust_env": trust_env, "verify": verify}
 
 
 class Trial(Generic[T]):
