@@ -174,7 +174,8 @@ def create_token(
 @tokens.command("revoke")
 def revoke_tokens(agent_id: str, url: UrlOption = None) -> None:
     """Revoke all tokens of an agent; its connection is closed."""
-    print(_ask(url, lambda hub: hub.revoke_tokens(agent_id)), "revoked")
+    count = _ask(url, lambda hub: hub.revoke_tokens(agent_id))
+    print("revoked" if count is None else f"{count} revoked")
 
 
 @config.command("get")

@@ -28,7 +28,7 @@ class HubUnreachable(Failure):
 
 
 class HubRefused(Failure):
-    """The hub answered with an error; ``code`` is its machine code."""
+    """The hub answered with an error; ``code`` is its machine code, ``maybe_done`` as for HubUnreachable."""
 
     def __init__(self, error: HubError) -> None:
         if error.status in {401, 403}:
@@ -38,6 +38,7 @@ class HubRefused(Failure):
         sentence = f"The hub refused: {error.message or error.code} (HTTP {error.status})"
         super().__init__(sentence, code=error.code, exit_code=exit_code)
         self.status = error.status
+        self.maybe_done = error.maybe_done
 
 
 class HubApi(Client):
@@ -67,7 +68,7 @@ class HubApi(Client):
         try:
             return super().ask(call)
         except NoAnswer as error:
-            raise HubUnreachable(f"{error}.", maybe_done=error.maybe_done) from None
+            raise HubUnreachable(str(error), maybe_done=error.maybe_done) from None
         except HubError as error:
             raise HubRefused(error) from None
 

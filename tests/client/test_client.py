@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from agentcom.store.tokens import Role
-from agentcom_client import AsyncClient, Client, HubError, HubUnreachable, WaitTimeout
+from agentcom_client import AsyncClient, Client, HubError, HubUnreachable, WaitTimeout, trial
 from services.api.app import create_app as create_api
 from services.runtime import Supervisor
 from services.ws_gateway.app import create_app
@@ -181,17 +181,66 @@ async def test_a_hub_that_asks_for_a_long_pause_is_not_waited_for() -> None:
         await client.agents()
 
 
-async def test_whether_a_request_was_perhaps_carried_out_is_said() -> None:
-    async def maybe_done(error: type[httpx.TransportError]) -> bool:
-        def serve(request: httpx.Request) -> httpx.Response:
-            raise error("broken", request=request)
+@pytest.mark.parametrize(
+    ("attempts", "maybe_done"),
+    [
+        ([httpx.ConnectError], False),
+        ([429], False),
+        ([404], False),
+        ([301], False),
+        ([429, httpx.ConnectError], False),
+        ([200], True),
+        ([500], True),
+        ([httpx.ReadError], True),
+        ([httpx.ReadError, httpx.ConnectError], True),
+        ([httpx.ReadTimeout, 409], True),
+        ([503, 409], True),
+    ],
+    ids=str,
+)
+async def test_whether_any_attempt_was_perhaps_carried_out_is_said(
+    attempts: list[int | type[httpx.TransportError]], maybe_done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "FIRST_PAUSE_S", 0.0)
+    left = list(attempts)
 
-        with pytest.raises(HubUnreachable) as caught:
-            await answered_by(serve).retry("t1")
-        return caught.value.maybe_done
+    def serve(request: httpx.Request) -> httpx.Response:
+        attempt = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(attempt, int):
+            return httpx.Response(attempt, json={"error": "no"})
+        raise attempt("broken", request=request)
 
-    assert await maybe_done(httpx.ReadError)
-    assert not await maybe_done(httpx.ConnectError)
+    with pytest.raises((HubError, HubUnreachable)) as caught:
+        await answered_by(serve).register("w1")
+    assert len(left) == 1, "it gave up too early"
+    assert isinstance(caught.value, HubError | HubUnreachable)
+    assert caught.value.maybe_done is maybe_done
+
+
+async def test_what_may_have_been_done_is_not_repeated_after_an_attempt_that_had_no_effect() -> None:
+    attempts = [httpx.ConnectError, httpx.ReadError, httpx.ConnectError]
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        raise attempts.pop(0)("broken", request=request)
+
+    with pytest.raises(HubUnreachable, match="does not answer: broken") as caught:
+        await answered_by(serve).retry("t1")
+    assert (len(attempts), caught.value.maybe_done) == (1, True)
+
+
+async def test_the_first_hub_which_says_less_is_understood() -> None:
+    answers: dict[tuple[str, str], dict[str, Any]] = {
+        ("GET", "/health"): {"status": "ok", "service": "agent_com", "agents_connected": 3},
+        ("POST", "/api/onboard/register"): {"agent_id": "w1", "token": "t", "hub_ws_url": "ws://hub/ws"},
+        ("DELETE", "/admin/tokens/w1"): {"status": "revoked", "agent_id": "w1"},
+        ("POST", "/api/tasks"): {"status": "queued", "task_id": "t1", "priority": 2, "created_at": 1},
+    }
+    client = answered_by(lambda request: httpx.Response(200, json=answers[request.method, request.url.path]))
+    assert (await client.health()).get("missing") is None
+    assert client.clock_skew is None
+    assert (await client.register("w1"))["token"] == "t"
+    assert await client.revoke_tokens("w1") is None
+    assert (await client.submit_task("x"))["task_id"] == "t1"
 
 
 async def test_the_health_of_a_hub_without_its_store_is_an_answer() -> None:

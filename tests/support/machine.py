@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import psutil
@@ -186,9 +186,11 @@ class Machine:
 class Meddler:
     """A proxy before a hub that can lose answers, or answer itself. ``rules``: (method, path prefix) -> a status.
 
-    Status 0: the hub gets the request, but its answer is lost. ``chooses_tokens``: the hub is like the first one, which
-    does not let a client choose its token.
+    Status 0: the hub gets the request, but its answer is lost; LOST_ONCE: only that of the first one.
+    ``chooses_tokens``: the hub is like the first one, which does not let a client choose its token.
     """
+
+    LOST_ONCE: Final = -1
 
     def __init__(self, hub: LocalHub, *, chooses_tokens: bool = False) -> None:
         self.rules: dict[tuple[str, str], int] = {}
@@ -201,14 +203,7 @@ class Meddler:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 if chooses_tokens and self.path == "/api/onboard/register":
                     body = json.dumps({**json.loads(body), "token": None}).encode()
-                rule = next(
-                    (
-                        status
-                        for (method, prefix), status in meddler.rules.items()
-                        if method == self.command and self.path.startswith(prefix)
-                    ),
-                    None,
-                )
+                rule = meddler._rule(self.command, self.path)
                 if rule:
                     self._answer(rule, b'{"error":"refused","message":"The proxy does not want this."}')
                     return
@@ -239,6 +234,15 @@ class Meddler:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def _rule(self, method: str, path: str) -> int | None:
+        for (ruled, prefix), status in self.rules.items():
+            if ruled == method and path.startswith(prefix):
+                if status != self.LOST_ONCE:
+                    return status
+                del self.rules[ruled, prefix]
+                return 0
+        return None
 
     @property
     def url(self) -> str:

@@ -42,7 +42,9 @@ async def agent_events(
                 pinging.cancel()
     except (OSError, WebSocketException) as error:
         if not isinstance(error, ConnectionClosed):
-            raise HubUnreachable(f"The hub at {connection.url} takes no WebSocket: {error}") from error
+            raise HubUnreachable(
+                f"The hub at {connection.url} takes no WebSocket: {error}", maybe_done=False
+            ) from error
 
 
 async def _ping(socket: ClientConnection) -> None:

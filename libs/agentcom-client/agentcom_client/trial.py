@@ -26,7 +26,10 @@ POLL_LAST_S: Final = 2.0
 
 
 class Trial(Generic[T]):
-    """One request with its repetitions. ``pause`` is how many seconds to wait before the next."""
+    """One request with its repetitions. ``pause`` is how many seconds to wait before the next.
+
+    What one attempt may have done counts until the end: the last one may be refused because of it.
+    """
 
     def __init__(self, call: Call[T], url: str) -> None:
         self.pause = 0.0
@@ -35,6 +38,7 @@ class Trial(Generic[T]):
         self._left = ATTEMPTS
         self._next_pause = FIRST_PAUSE_S
         self._sent = 0.0
+        self._maybe_done = False
 
     @property
     def request(self) -> dict[str, Any]:
@@ -46,6 +50,8 @@ class Trial(Generic[T]):
     def is_over(self, response: httpx.Response) -> bool:
         """Whether this is the answer; if not, ask again."""
         status, pause = response.status_code, _seconds(response.headers.get("retry-after", ""))
+        if response.is_server_error:
+            self._maybe_done = True
         later = status == TOO_MANY or (status == UNAVAILABLE and self._call.repeatable and not self._call.any_status)
         if not later or self._left <= 1 or pause > LONGEST_PAUSE_S:
             return True
@@ -62,11 +68,12 @@ class Trial(Generic[T]):
 
     def failed(self, error: httpx.RequestError) -> None:
         """There was no answer. Raises HubUnreachable if it should not be tried again."""
-        maybe_done = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        if self._left <= 1 or (maybe_done and not self._call.repeatable):
+        reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        self._maybe_done = self._maybe_done or reached
+        if self._left <= 1 or (self._maybe_done and not self._call.repeatable):
             reason = str(error) or type(error).__name__
-            how = "does not answer" if maybe_done else "cannot be reached"
-            raise HubUnreachable(f"The hub at {self._url} {how}: {reason}", maybe_done=maybe_done) from error
+            how = "does not answer" if reached else "cannot be reached"
+            raise HubUnreachable(f"The hub at {self._url} {how}: {reason}.", maybe_done=self._maybe_done) from error
         self._wait()
 
     def answer(self, response: httpx.Response) -> T:
@@ -78,14 +85,16 @@ class Trial(Generic[T]):
         if response.is_error and not (self._call.any_status and isinstance(body, dict)):
             details = dict(body) if isinstance(body, dict) else {}
             code = details.pop("error", f"http_{response.status_code}")
-            raise HubError(response.status_code, str(code), str(details.pop("message", "")), details)
+            message = str(details.pop("message", ""))
+            raise HubError(response.status_code, str(code), message, details, maybe_done=self._maybe_done)
         try:
             if (response.is_success or self._call.any_status) and isinstance(body, dict):
                 return self._call.read(body)
         except (KeyError, TypeError, ValueError):
             pass
         where = f" It leads to {response.headers['location']}." if response.has_redirect_location else ""
-        raise HubUnreachable(f"What answers at {self._url} is no hub.{where}")
+        maybe_done = self._maybe_done or response.is_success
+        raise HubUnreachable(f"What answers at {self._url} is no hub.{where}", maybe_done=maybe_done)
 
     def _wait(self, *, at_least: float = 0.0) -> None:
         self._left -= 1

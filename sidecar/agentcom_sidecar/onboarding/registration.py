@@ -1,11 +1,9 @@
 """The agent's token: from a registration, from an admin, or the one there was."""
 
 import secrets
-from dataclasses import replace
 
 from pydantic import SecretStr
 
-from agentcom_client import calls
 from agentcom_sidecar.failure import ExitCode, Failure
 from agentcom_sidecar.hub_address import HubAddress
 from agentcom_sidecar.hub_api import HubApi, HubRefused, HubUnreachable
@@ -42,14 +40,12 @@ def register(progress: ProgressFile, api: HubApi, *, enrolment_key: str | None, 
     token = progress.now.token or SecretStr(secrets.token_hex(32))
     progress.update(registration="sent", token=token)
     try:
-        call = calls.register(name, token=token.get_secret_value(), enrolment_key=enrolment_key)
-        # Not repeated: a hub that does not take a chosen token refuses the second, as if the name were somebody else's.
-        registered = (admin or api).ask(replace(call, repeatable=False))
+        registered = (admin or api).register(name, token=token.get_secret_value(), enrolment_key=enrolment_key)
     except HubRefused as error:
-        if error.status == TAKEN and sent_before:
+        if error.status == TAKEN and (sent_before or error.maybe_done):
             _register_lost(progress, api.hub, admin=admin)
             return
-        if not sent_before:
+        if not error.maybe_done and not sent_before:
             progress.update(registration="none", token=None)
         if error.status == TAKEN:
             raise NameTakenError(name) from None

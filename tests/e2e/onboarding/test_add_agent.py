@@ -226,6 +226,25 @@ def test_a_registration_whose_answer_was_lost_is_made_again(local_hub: LocalHub,
     assert "passed by task-" in resumed.stdout
 
 
+def test_one_lost_answer_to_a_registration_is_not_noticed(local_hub: LocalHub, machine: Machine) -> None:
+    with Meddler(local_hub) as proxy:
+        proxy.rules["POST", "/api/onboard/register"] = Meddler.LOST_ONCE
+        done = machine.add_agent(proxy.url, "--no-repo", "--ws-url", _ws(local_hub))
+        assert proxy.seen.count(("POST", "/api/onboard/register")) == 2
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_where_the_hub_chooses_the_token_one_lost_answer_loses_it(local_hub: LocalHub, machine: Machine) -> None:
+    """The second attempt finds the name taken, by the first."""
+    name = new_name()
+    with Meddler(local_hub, chooses_tokens=True) as proxy:
+        proxy.rules["POST", "/api/onboard/register"] = Meddler.LOST_ONCE
+        lost = machine.add_agent(proxy.url, "--no-repo", "--name", name)
+    assert lost.returncode == 1
+    assert "its token is lost" in lost.stderr
+    assert machine.progress(name)["registration"] == "sent"
+
+
 def test_where_the_hub_chooses_the_token_an_admin_mends_a_lost_registration(
     local_hub: LocalHub, machine: Machine
 ) -> None:
@@ -257,6 +276,7 @@ def test_a_registration_that_was_never_received_is_simply_made_again(local_hub: 
         proxy.rules["POST", "/api/onboard/register"] = 503
         failed = machine.add_agent(proxy.url, "--no-repo", "--name", name, "--ws-url", _ws(local_hub))
         assert failed.returncode == 69
+        assert machine.progress(name)["registration"] == "sent", "a hub that failed midway may have registered it"
         proxy.rules.clear()
         resumed = machine.run("add-agent", "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
