@@ -10,13 +10,22 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+import trustme
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from agentcom_client import AsyncClient, Client, HubUnreachable
 
-#: A certificate of 127.0.0.1, signed with the key that stands beside it for everybody to read.
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def ca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of the authority that vouches for the hubs here."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    AUTHORITY.cert_pem.write_to_path(path)
+    return path
 
 
 class Hub:
@@ -44,24 +53,24 @@ async def serving(hub: Hub, *, tls: bool) -> AsyncIterator[str]:
     context = None
     if tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(CERTIFICATE)
+        CERTIFICATE.configure_cert(context)
     async with serve(hub.greet, "127.0.0.1", 0, ssl=context, process_request=hub.answer) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_requests_and_events_go_the_same_way(tls: bool) -> None:
+async def test_requests_and_events_go_the_same_way(tls: bool, ca_file: Path) -> None:
     hub = Hub()
     async with (
         serving(hub, tls=tls) as url,
-        AsyncClient(url, trust_env=False, ca_file=CERTIFICATE, user_agent="robot/1") as client,
+        AsyncClient(url, trust_env=False, ca_file=ca_file, user_agent="robot/1") as client,
     ):
         assert await client.agents() == []
         assert [frame["type"] async for frame in client.events("w1")] == ["message"]
 
         def ask() -> None:
-            with Client(url, trust_env=False, ca_file=str(CERTIFICATE), user_agent="robot/1") as synchronous:
+            with Client(url, trust_env=False, ca_file=str(ca_file), user_agent="robot/1") as synchronous:
                 assert synchronous.agents() == []
 
         await asyncio.to_thread(ask)

@@ -70,7 +70,7 @@ class AgentState(TypedDict):
 class Registration(TypedDict):
     agent_id: str
     token: str
-    role: str
+    role: NotRequired[str]
     hub_ws_url: str
     hub_api_url: str
     default_repo: str | None
