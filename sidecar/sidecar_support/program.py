@@ -1,6 +1,8 @@
 """The real ``python -m agentcom_sidecar`` with a folder of its own."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -61,9 +63,16 @@ class Program:
             return await self._process.wait()
 
     async def end(self) -> None:
-        """Make sure that it no longer runs."""
+        """Make sure that neither it nor an agent that it started runs any more."""
         if self._process is not None and self._process.returncode is None:
             await self.kill()
+        for lock in self.folder.glob("data/runs/*/lock"):
+            while _is_locked(lock):  # by the process that leads the agent's group, once it has begun
+                began = lock.with_name("began.json")
+                with contextlib.suppress(ProcessLookupError):
+                    if began.exists():
+                        os.killpg(json.loads(began.read_text())["pid"], signal.SIGKILL)
+                await asyncio.sleep(0.01)
 
     def console(self) -> str:
         """Everything it wrote to stdout and stderr."""
@@ -93,3 +102,12 @@ class Program:
         if self._process is None:
             raise AssertionError("not started")
         self._process.send_signal(number)
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

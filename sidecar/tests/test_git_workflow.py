@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ DESCRIPTION = 'Fix "the" thing; $(touch pwned) `touch pwned` & über 漢字\nsec
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
     workshop = Workshop(tmp_path / "workshop").make_repository()
     workshop.install_stubs()
     monkeypatch.setenv("PATH", workshop.environment["PATH"])
-    return workshop
+    yield workshop
+    workshop.gates.open_all()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Agents in an OpenClaw Gateway, by a stub that speaks the program's JSON: one turn for each attempt."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ Make = Callable[..., Program]
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path / "workshop")
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    workshop = Workshop(tmp_path / "workshop")
+    yield workshop
+    workshop.gates.open_all()
 
 
 @pytest.fixture

@@ -34,8 +34,10 @@ MODES = ["command", "openclaw", "openclaw-exec", "hook"]
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path / "workshop")
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    workshop = Workshop(tmp_path / "workshop")
+    yield workshop
+    workshop.gates.open_all()
 
 
 @pytest.fixture
