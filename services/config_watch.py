@@ -35,6 +35,7 @@ class ConfigWatch(StoreListener):
                 current = await self._services.configuration()
                 for setting, handler in self._handlers.items():
                     handler(current.get(setting))
+                self.touch()
             elif name in self._handlers:
                 self._handlers[name](await self._services.config(name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from abc import abstractmethod
 from typing import Final
 
@@ -21,7 +22,8 @@ class StoreListener(BaseComponent):
     async def listen(self, outage: Outage) -> None:
         """Handles what is published until the connection is lost, which raises :class:`StoreUnavailable`.
 
-        Tells ``outage`` each time that it is over.
+        Each time that it hears again, it tells ``outage`` that it is over and calls ``touch``: the service is not ready
+        before the first.
         """
 
     def lost(self) -> None:
@@ -33,7 +35,7 @@ class StoreListener(BaseComponent):
             listening = asyncio.create_task(self.listen(outage), name=f"{self.name}.listen")
             try:
                 while not listening.done() and not await pause(stop, _TURN_S):
-                    self.touch()
+                    self.last_progress = time.monotonic()
             finally:
                 self.lost()
                 listening.cancel()
@@ -44,5 +46,5 @@ class StoreListener(BaseComponent):
             error = listening.exception()
             if not isinstance(error, StoreUnavailable):
                 raise error or RuntimeError("the subscription ended")
-            self.touch()
+            self.last_progress = time.monotonic()
             await outage.wait(stop, error)

@@ -110,6 +110,7 @@ class RevocationListener(StoreListener):
             if notice.channel == "subscribed":
                 outage.over()
                 self._authenticator.trust()
+                self.touch()
             else:
                 self._authenticator.forget(notice.data.decode())
 
