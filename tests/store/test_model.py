@@ -427,7 +427,7 @@ def _play(redis_url: str, *, examples: int, steps: int) -> None:
 @pytest.mark.parametrize("part", range(4))
 def test_random_lives(redis_url: str, part: int) -> None:
     """In parts, so that several workers share them."""
-    _play(redis_url, examples=30, steps=50)
+    _play(redis_url, examples=20, steps=50)
 
 
 @pytest.mark.slow
