@@ -85,7 +85,10 @@ class Settings(MailLimits):
     namespace: str = Field(
         "default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Prefix and hash tag of every key."
     )
-    data_dir: Path = Field(Path(".data"), description="Embedded Redis data and the first admin token.")
+    data_dir: Path = Field(
+        Path(".data"),
+        description="Embedded Redis data, the first admin token, and the hub's address for the commands run beside it.",
+    )
     appendfsync: Literal["always", "everysec"] = Field(
         "always", description="Durability of the embedded Redis: acknowledged means on disk, or within a second."
     )
