@@ -261,6 +261,20 @@ class TestTimeLimits:
             with pytest.raises(StoreUnavailable, match="was closed"):
                 await call
 
+    async def test_a_call_after_closing_fails_at_once(self, redis_url: str) -> None:
+        async with linked(redis_url) as link:
+            await link.call("PING")
+        assert isinstance(link.call("PING").exception(), StoreUnavailable)
+
+    async def test_a_connection_without_an_answer_to_its_greeting_is_given_up(self) -> None:
+        async with (
+            scripted_server(refusals=1, refusal=b"") as (url, served),
+            linked(url, greeting=lambda: [(b"GET", b"hello")], timeout_s=0.3) as link,
+        ):
+            await eventually(lambda: link.connected)
+            assert await link.call("GET", "x") == b"x"
+        assert served == [b"hello", b"x"]
+
 
 @pytest.mark.usefixtures("little_patience")
 class TestLongLosses:
@@ -359,7 +373,10 @@ async def _command(reader: asyncio.StreamReader) -> list[bytes]:
 async def scripted_server(
     *, refusals: int, refusal: bytes, ready_at_once: bool = False
 ) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that answers GET with the key, but refuses to on its first connections, or only at their beginning."""
+    """A server that answers GET with the key, but refuses to on its first connections, or only at their beginning.
+
+    An empty refusal is no answer at all.
+    """
     served: list[bytes] = []
     left = refusals
 
@@ -372,7 +389,7 @@ async def scripted_server(
                 writer.write(b"+OK\r\n")  # what a client says of itself
             elif refusing:
                 refusing = not ready_at_once
-                writer.write(b"-" + refusal + b"\r\n")
+                writer.write(b"-" + refusal + b"\r\n" if refusal else b"")
             else:
                 served.append(command[1])
                 writer.write(b"$%d\r\n%s\r\n" % (len(command[1]), command[1]))

@@ -111,13 +111,14 @@ class Link:
         self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._expire_calls())]
 
     async def close(self) -> None:
-        """Closes the connection; calls without a reply fail."""
+        """Closes the connection; calls without a reply fail, and so do those made later."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self._impatience is not None:
             self._impatience.cancel()
+        self._patient_until = 0.0
         self._fail_all(StoreUnavailable("the connection to the store was closed"))
 
     def call(self, *command: bytes | str | float) -> asyncio.Future[RedisValue]:
@@ -198,17 +199,19 @@ class Link:
         ungreeted = len(greeting)
         if not ungreeted:
             self._begin(writer)
-        while data := await reader.read(READ_BYTES):
-            replies.feed(data)
-            while (reply := replies.gets()) is not False:
-                if not ungreeted:
-                    self._answer(reply)
-                    continue
-                if isinstance(reply, hiredis.ReplyError):
-                    raise _NotNow(str(reply))
-                ungreeted -= 1
-                if not ungreeted:
-                    self._begin(writer)
+        async with asyncio.timeout(self._timeout if ungreeted else None) as until_greeted:
+            while data := await reader.read(READ_BYTES):
+                replies.feed(data)
+                while (reply := replies.gets()) is not False:
+                    if not ungreeted:
+                        self._answer(reply)
+                        continue
+                    if isinstance(reply, hiredis.ReplyError):
+                        raise _NotNow(str(reply))
+                    ungreeted -= 1
+                    if not ungreeted:
+                        until_greeted.reschedule(None)
+                        self._begin(writer)
         raise EOFError("closed by the server")
 
     def _begin(self, writer: asyncio.StreamWriter) -> None:
