@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from services.runtime import http_protocol
 from services.runtime.http_server import HttpServer
@@ -49,8 +52,9 @@ def app() -> App:
     return App()
 
 
-@pytest.fixture
-async def port(app: App) -> AsyncIterator[int]:
+@asynccontextmanager
+async def serving(app: App) -> AsyncIterator[int]:
+    """The port on which it is served."""
     server = HttpServer(app, host="127.0.0.1", port=0, lifespan="off", drain_timeout=1)
     server.bind()
     stop = asyncio.Event()
@@ -58,6 +62,12 @@ async def port(app: App) -> AsyncIterator[int]:
     yield server.port
     stop.set()
     await running
+
+
+@pytest.fixture
+async def port(app: App) -> AsyncIterator[int]:
+    async with serving(app) as port:
+        yield port
 
 
 async def exchange(port: int, *pieces: bytes) -> bytes:
@@ -183,6 +193,23 @@ async def test_a_head_does_not_wait_for_its_body(port: int, app: App) -> None:
         app.may_end.set()
         assert await reader.readexactly(2) == b"ok"
     writer.close()
+
+
+def test_nothing_is_written_for_a_client_that_has_left(app: App) -> None:
+    """On the loop of the services, which takes a write to a closed connection for an error."""
+    errors: list[dict[str, Any]] = []
+
+    async def ask_and_leave() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        async with serving(app) as port:
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    client.sendall(REQUEST + b"\r\n" + REQUEST.replace(b"GET", b"HEAD") + b"\r\n")
+            await eventually(lambda: app.answered == 10)
+            await exchange(port, REQUEST + b"connection: close\r\n\r\n")
+
+    uvloop.run(ask_and_leave())
+    assert errors == []
 
 
 async def test_a_request_learns_that_its_client_has_left_though_more_were_waiting(port: int, app: App) -> None:
