@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -314,6 +315,21 @@ class TestLongLosses:
             await eventually(lambda: not link.connected)
             with pytest.raises(StoreUnavailable):
                 await link.call("GET", "x")
+
+    async def test_who_looks_at_the_first_of_several_calls_alone_leaves_no_errors(
+        self, proxy: LossyProxy, proxy_url: str
+    ) -> None:
+        unhandled: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        proxy.refuse()
+        async with linked(proxy_url) as link:
+            for _ in range(2):  # calls that waited, and calls refused at once
+                calls = [link.call("PING") for _ in range(3)]
+                with pytest.raises(StoreUnavailable):
+                    await calls[0]
+                del calls
+        gc.collect()
+        assert unhandled == []
 
     async def test_its_reason_is_logged_once(self, proxy: LossyProxy, proxy_url: str) -> None:
         proxy.refuse()

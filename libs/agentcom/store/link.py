@@ -58,6 +58,14 @@ def _pack(command: tuple[bytes | str | float, ...]) -> bytes:
     return packed
 
 
+def _fail(future: asyncio.Future[RedisValue], error: StoreUnavailable) -> None:
+    """Of several calls that failed for one reason, callers may look at the first alone: the others are no mistake that
+    asyncio needs to report.
+    """
+    future.set_exception(error)
+    future.exception()
+
+
 @dataclass(slots=True)
 class _Call:
     packed: bytes
@@ -126,10 +134,10 @@ class Link:
         loop = self._running_loop()
         future: asyncio.Future[RedisValue] = loop.create_future()
         if len(self._unsent) >= MAX_WAITING:
-            future.set_exception(StoreUnavailable("too many calls wait for the store"))
+            _fail(future, StoreUnavailable("too many calls wait for the store"))
             return future
         if self._writer is None and loop.time() >= self._patient_until:
-            future.set_exception(StoreUnavailable())
+            _fail(future, StoreUnavailable())
             return future
         self._unsent.append(_Call(_pack(command), future, loop.time() + self._timeout))
         if self._writer is not None and not self._flush_scheduled:
@@ -272,13 +280,13 @@ class Link:
             for waiting in (self._inflight, self._unsent):
                 for call in waiting:
                     if call.deadline < now and not call.future.done():
-                        call.future.set_exception(StoreUnavailable())
+                        _fail(call.future, StoreUnavailable())
             while self._unsent and self._unsent[0].future.done():
                 self._unsent.popleft()
 
     def _fail_all(self, error: StoreUnavailable) -> None:
         for call in (*self._inflight, *self._unsent):
             if not call.future.done():
-                call.future.set_exception(error)
+                _fail(call.future, error)
         self._inflight.clear()
         self._unsent.clear()
