@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+import structlog
 from rich.console import Console
 
 from agentcom.settings import SECOND, Settings
@@ -34,6 +35,8 @@ from services.ws_gateway.app import create_app as create_gateway
 from services.ws_gateway.gateway import Gateway
 from services.ws_gateway.service import SERVICE as WS_GATEWAY
 from services.ws_gateway.service import socket_server
+
+log = structlog.get_logger(__name__)
 
 SERVICE: Final = "agentcom"
 
@@ -116,6 +119,9 @@ def _beat_of_each(store: Store, parts: Parts) -> Beat:
 
 async def _welcome(supervisor: Supervisor, settings: Settings, *, embedded: bool) -> None:
     await supervisor.wait_ready()
-    write_url(settings.data_dir, hub_url(settings))
+    try:
+        write_url(settings.data_dir, hub_url(settings))
+    except OSError as error:
+        log.warning("hub_url_not_written", dir=str(settings.data_dir), error=error.strerror or str(error))
     # Logs go to stdout; who pipes them away still wants to see this.
     print_welcome(Console(stderr=True, highlight=False), settings, embedded=embedded)

@@ -115,6 +115,26 @@ def end(process: subprocess.Popen[str], signum: signal.Signals = signal.SIGTERM)
     return process.wait(STOP_S)
 
 
+def test_up_needs_no_data_directory_beside_a_redis_and_a_token_of_ones_own(person: Person, redis_url: str) -> None:
+    (person.home / "file").touch()
+    process = person.start(
+        "up",
+        PORT=str(free_port()),
+        AGENTCOM_REDIS_URL=redis_url,
+        AGENTCOM_NAMESPACE=person.home.name,
+        AGENTCOM_ADMIN_TOKEN="a" * 64,
+        AGENTCOM_DATA_DIR=str(person.home / "file" / "data"),
+    )
+
+    def ready() -> None:
+        assert process.poll() is None, person.err
+        assert "AgentCom is running at" in person.err
+
+    eventually_sync(ready, timeout=START_S)
+    assert "hub_url_not_written" in person.out
+    assert end(process) == 0
+
+
 def test_up_runs_every_service_and_keeps_its_data(person: Person) -> None:
     port = free_port()
     process, client = up(person, port)
