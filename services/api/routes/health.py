@@ -74,7 +74,7 @@ class HealthRoutes:
             "status": "unavailable",
             "service": _SERVICE,
             "error": "store_unavailable",
-            "message": f"Redis did not answer within {ANSWER_WITHIN_S:g} seconds.",
+            "message": f"Redis can't be reached, or did not answer within {ANSWER_WITHIN_S:g} seconds.",
             "redis": {"reachable": False},
         }
 
