@@ -49,11 +49,11 @@ def test_a_refusal_without_a_message_is_told_by_its_code() -> None:
 
 def test_no_answer_is_a_sentence_with_advice() -> None:
     def broken(_: httpx.Request) -> httpx.Response:
-        raise httpx.ReadError("Connection reset")
+        raise httpx.ReadError("Server disconnected without sending a response.")
 
     with pytest.raises(HubUnreachable) as caught:
         api_of(broken).create_token("w1")
-    assert str(caught.value) == "The hub at http://hub does not answer: Connection reset."
+    assert str(caught.value) == "The hub at http://hub does not answer: Server disconnected without sending a response."
     assert (caught.value.code, caught.value.exit_code) == ("hub_unreachable", ExitCode.UNAVAILABLE)
     assert caught.value.maybe_done
     assert caught.value.advice

@@ -56,7 +56,7 @@ async def serving(hub: Hub, *, tls: bool) -> AsyncIterator[str]:
         CERTIFICATE.configure_cert(context)
     async with serve(hub.greet, "127.0.0.1", 0, ssl=context, process_request=hub.answer) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        yield f"{'HTTPS' if tls else 'HTTP'}://127.0.0.1:{port}/"  # as it may be typed
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -106,6 +106,7 @@ def test_a_ca_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str |
         ("http://", None),
         ("http://hub:99999", None),
         ("http://hub?x=1", None),
+        ("http://bob:secret@hub", None),
         ("http://hub", "se\ncret"),
         ("http://hub", "secret "),
         ("http://hub", "sécret"),

@@ -60,14 +60,16 @@ def connection(
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ValueError(f"{url} is no address of a hub: {error}") from error
+        raise ValueError(f"{url!r} is no address of a hub: {error}") from error
+    if address.userinfo:  # would be sent in place of the token
+        raise ValueError("The address of a hub has no user name or password in it.")
     has_host = address.scheme in {"http", "https"} and address.host and (address.port is None or address.port < 65_536)
     if not has_host or address.query or address.fragment:
-        raise ValueError(f"{url} is no address of a hub; it should be like http://127.0.0.1:4000")
+        raise ValueError(f"{url!r} is no address of a hub; it should be like http://127.0.0.1:4000")
     if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
         raise ValueError("The token has characters that no token has: perhaps it was not copied as it is.")
     return Connection(
-        url=url.rstrip("/"),
+        url=str(address).rstrip("/"),
         token=token,
         timeout=timeout,
         trust_env=trust_env,

@@ -71,7 +71,7 @@ class Trial(Generic[T]):
         reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         self._maybe_done = self._maybe_done or reached
         if self._left <= 1 or (self._maybe_done and not self._call.repeatable):
-            reason = str(error) or type(error).__name__
+            reason = str(error).rstrip(".") or type(error).__name__
             how = "does not answer" if reached else "cannot be reached"
             raise HubUnreachable(f"The hub at {self._url} {how}: {reason}.", maybe_done=self._maybe_done) from error
         self._wait()
