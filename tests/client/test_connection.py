@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -14,7 +15,7 @@ import trustme
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from agentcom_client import AsyncClient, Client, HubUnreachable
+from agentcom_client import AsyncClient, Client, HubError, HubUnreachable
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("127.0.0.1")
@@ -31,8 +32,9 @@ def ca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Hub:
     """Knows no agents, greets everybody who connects."""
 
-    def __init__(self) -> None:
+    def __init__(self, greeting: str = '{"type": "message"}') -> None:
         self.user_agents: set[str] = set()
+        self.greeting = greeting
 
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
         self.user_agents.add(request.headers["user-agent"])
@@ -44,7 +46,7 @@ class Hub:
 
     async def greet(self, socket: ServerConnection) -> None:
         await socket.recv()
-        await socket.send('{"type": "message"}')
+        await socket.send(self.greeting)
 
 
 @contextlib.asynccontextmanager
@@ -86,6 +88,24 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
         with pytest.raises(HubUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
             await anext(client.events("w1"))
     assert hub.user_agents == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("invalid_token", 401), ("store_unavailable", 503), ("validation_failed", 422)]
+)
+async def test_a_refused_identify_has_the_status_that_it_has_over_http(code: str, status: int) -> None:
+    greeting = json.dumps({"type": "error", "request_type": "identify", "code": code, "message": "No."})
+    async with serving(Hub(greeting), tls=False) as url, AsyncClient(url, trust_env=False) as client:
+        with pytest.raises(HubError) as caught:
+            await anext(client.events("w1"))
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+@pytest.mark.parametrize("greeting", ["hello", "[]"])
+async def test_something_else_on_a_socket_is_said(greeting: str) -> None:
+    async with serving(Hub(greeting), tls=False) as url, AsyncClient(url, trust_env=False) as client:
+        with pytest.raises(HubUnreachable, match="no hub"):
+            await anext(client.events("w1"))
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])

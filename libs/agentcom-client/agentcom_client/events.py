@@ -16,6 +16,9 @@ from agentcom_client.errors import HubError, HubUnreachable
 from agentcom_client.types import Frame
 
 PING_EVERY_S: Final = 20.0
+#: The HTTP statuses that go with refusals of an identify; any other code is a mistake in a field of it.
+STATUSES: Final = {"invalid_token": 401, "token_agent_mismatch": 401, "store_unavailable": 503}
+MISTAKEN: Final = 422
 
 
 async def agent_events(
@@ -31,10 +34,11 @@ async def agent_events(
             pinging = asyncio.create_task(_ping(socket))
             try:
                 async for text in socket:
-                    frame: Frame = json.loads(text)
+                    frame = _frame(text, connection)
                     match frame.get("type"):
                         case "error" if frame.get("request_type") == "identify":
-                            raise HubError(401, str(frame.get("code")), str(frame.get("message")), frame)
+                            code = str(frame.get("code"))
+                            raise HubError(STATUSES.get(code, MISTAKEN), code, str(frame.get("message")), frame)
                         case "identified" | "pong":
                             continue
                     yield frame
@@ -45,6 +49,14 @@ async def agent_events(
             raise HubUnreachable(
                 f"The hub at {connection.url} takes no WebSocket: {error}", maybe_done=False
             ) from error
+
+
+def _frame(text: str | bytes, connection: Connection) -> Frame:
+    with contextlib.suppress(ValueError):
+        frame = json.loads(text)
+        if isinstance(frame, dict):
+            return frame
+    raise HubUnreachable(f"What answers at {connection.url} is no hub.", maybe_done=False)
 
 
 async def _ping(socket: ClientConnection) -> None:
