@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from os import PathLike
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -11,7 +10,6 @@ import httpx
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
-from agentcom_client.connection import connection
 from agentcom_client.methods import Methods
 from agentcom_client.trial import Patience, Trial
 from agentcom_client.types import Task
@@ -22,26 +20,7 @@ T = TypeVar("T")
 class Client(Methods):
     """A hub, as the holder of a token. Use it as a context manager."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        timeout: float = 30.0,
-        trust_env: bool = True,
-        ca_file: str | PathLike[str] | None = None,
-        user_agent: str | None = None,
-    ) -> None:
-        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used.
-        ``ca_file``: certificates of the authorities that the hub's is checked against, instead of the usual ones.
-
-        Raises ValueError if that is no address, or no token, and OSError if the file cannot be used.
-        """
-        #: How many seconds this machine's clock was ahead of the hub's at its last answer, exact to about one.
-        self.clock_skew: float | None = None
-        self._connection = connection(
-            url, token=token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent
-        )
+    def _open(self) -> None:
         self._http = httpx.Client(**self._connection.for_http)
 
     def __enter__(self) -> Self:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from agentcom_client import calls
 from agentcom_client.calls import Call
+from agentcom_client.connection import connection
 
 if TYPE_CHECKING:
     from agentcom_client.aio import AsyncClient
@@ -46,8 +49,34 @@ class Asked(Generic[P, T]):
         return ask
 
 
-class Methods:
-    """One for each function of :mod:`agentcom_client.calls`."""
+class Methods(ABC):
+    """One for each function of :mod:`agentcom_client.calls`, and how both clients are made."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        trust_env: bool = True,
+        ca_file: str | PathLike[str] | None = None,
+        user_agent: str | None = None,
+    ) -> None:
+        """``timeout`` in seconds, for one attempt. ``trust_env``: whether proxies of the environment are used.
+        ``ca_file``: certificates of the authorities that the hub's is checked against, instead of the usual ones.
+
+        Raises ValueError if that is no address, or no token, and OSError if the file cannot be used.
+        """
+        #: How many seconds this machine's clock was ahead of the hub's at its last answer, exact to about one.
+        self.clock_skew: float | None = None
+        self._connection = connection(
+            url, token=token, timeout=timeout, trust_env=trust_env, ca_file=ca_file, user_agent=user_agent
+        )
+        self._open()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Makes what requests are sent with, out of ``_connection``."""
 
     health = Asked(calls.health)
     ready = Asked(calls.ready)
