@@ -118,7 +118,8 @@ async def read_history(store: Store) -> History:
 
 
 async def all_ended(store: Store, *, timeout: float = 60.0) -> None:
-    """Waits until no task is queued, delayed or assigned."""
+    """Waits until no task is queued, delayed or assigned; first for the store itself, should it have been away."""
+    await eventually(lambda: store.link.connected, timeout=timeout)
 
     async def ended() -> None:
         counts = await store.tasks.counts()
