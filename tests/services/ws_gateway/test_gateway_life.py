@@ -58,6 +58,7 @@ class TestLease:
             assert refusal.value.response.status_code == 503
             await durable_redis.start()
             await eventually(lambda: hub.gateway.accepting)
+            await eventually(lambda: hub.store.link.connected)
             assert hub.gateway.lease.gateway != lost
             await hub.agent("a1")
 
