@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcom_client import AgentState, Task
+from agentcom_client.types import FINISHED
 from agentcom_sidecar.failure import Failure
 from agentcom_sidecar.hub_api import HubApi, HubRefused, HubUnreachable
 from agentcom_sidecar.invocation import program
@@ -16,7 +17,6 @@ from agentcom_sidecar.onboarding.progress import ProgressFile
 POLL_SECONDS = 0.5
 SLOW_POLL_SECONDS = 2.0
 QUICK_POLLS = 20
-OVER = frozenset({"completed", "cancelled", "dead_letter"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def _wait(
     while True:
         with suppress(HubUnreachable):
             task = api.task(task_id)
-            if task["status"] in OVER:
+            if task["status"] in FINISHED:
                 return task
             if task["status"] != seen:
                 seen = task["status"]
