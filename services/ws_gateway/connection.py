@@ -344,11 +344,13 @@ class SocketConnection:
             self._identify_timer = None
 
     def _write_out(self, effects: list[Effect]) -> None:
-        together = [effect.frame for effect in effects if isinstance(effect, Send) and isinstance(effect.frame, bytes)]
-        if len(together) == len(effects) > 1:
-            if not self._queue.put_all(together):
-                self._overflow()
-            return
+        if len(effects) > 1:
+            sends = (effect.frame for effect in effects if isinstance(effect, Send))
+            frames = [frame for frame in sends if isinstance(frame, bytes)]
+            if len(frames) == len(effects):
+                if not self._queue.put_all(frames):
+                    self._overflow()
+                return
         for effect in effects:
             match effect:
                 case Send():
